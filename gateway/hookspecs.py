@@ -1,0 +1,115 @@
+"""Every pluggy hook of the gateway.
+
+Start-up hooks are synchronous and return frozen declarations. Data-path hooks are `async def`: calling one through
+pluggy returns a coroutine, which the dispatcher awaits for each backend on its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Final
+
+import pluggy
+
+if TYPE_CHECKING:
+    import typer
+
+    from gateway.backend import BackendSpec, GroupSummary, Health, RangeDigest, Summarize, WriteBatch, WriteReceipt
+    from gateway.legacy import LegacySource
+    from gateway.query import Query, ReadRange
+    from gateway.records.kind import KindSpec
+    from gateway.records.row import Key, Row
+
+__all__ = ["PROJECT", "BackendCall", "BackendHooks", "StartupHooks", "hookimpl", "hookspec"]
+
+PROJECT: Final = "storage_gateway"
+
+hookspec: Final = pluggy.HookspecMarker(PROJECT)
+hookimpl: Final = pluggy.HookimplMarker(PROJECT)
+
+
+@dataclass(frozen=True, slots=True)
+class BackendCall:
+    """What a wrapper is told about the backend call it wraps.
+
+    Attributes:
+        backend: Instance name.
+        hook: Name of the data-path hook, such as `gateway_write`.
+        payload: What the hook is called with: a batch, a query, or the keys.
+    """
+
+    backend: str
+    hook: str
+    payload: Any
+
+
+class StartupHooks:
+    """What plugins bring. Called once, when a gateway or the command line starts."""
+
+    @hookspec
+    def gateway_backends(self) -> Sequence[BackendSpec]:  # type: ignore[empty-body]
+        """Return the backends this plugin offers."""
+
+    @hookspec
+    def gateway_record_kinds(self) -> Sequence[KindSpec]:  # type: ignore[empty-body]
+        """Return the record kinds this plugin brings."""
+
+    @hookspec
+    def gateway_legacy_sources(self) -> Sequence[LegacySource]:  # type: ignore[empty-body]
+        """Return the legacy formats this plugin can import."""
+
+    @hookspec
+    def gateway_cli(self, app: typer.Typer) -> None:
+        """Add commands to the `gateway` command line."""
+
+    @hookspec
+    def gateway_wrap(self, call: BackendCall) -> AbstractAsyncContextManager[None] | None:
+        """Return a context manager to run a backend call in, or None to leave it alone.
+
+        For audit, encryption of backups, redaction, timing. It is entered before the call and left after it; an error
+        raised inside reaches the caller. pluggy's own wrappers see coroutine objects and cannot do this.
+        """
+
+
+class BackendHooks:
+    """The data path. One subset hook caller a backend, so that each call reaches exactly one store.
+
+    `gateway.backend.Backend` states what each must do.
+    """
+
+    @hookspec(firstresult=True)
+    async def gateway_write(self, batch: WriteBatch) -> WriteReceipt:  # type: ignore[empty-body]
+        """Store a batch."""
+
+    @hookspec(firstresult=True)
+    async def gateway_get(  # type: ignore[empty-body]
+        self, kind: KindSpec, tenant: str, keys: Sequence[Key]
+    ) -> Sequence[Row | None]:
+        """Return the rows of keys."""
+
+    @hookspec(firstresult=True)
+    async def gateway_query(self, query: Query) -> Sequence[Row]:  # type: ignore[empty-body]
+        """Return a page of rows."""
+
+    @hookspec(firstresult=True)
+    async def gateway_summarize(self, request: Summarize) -> Sequence[GroupSummary]:  # type: ignore[empty-body]
+        """Count live rows."""
+
+    @hookspec(firstresult=True)
+    async def gateway_digest(self, span: ReadRange) -> RangeDigest:  # type: ignore[empty-body]
+        """Return the fingerprint of a stretch of rows."""
+
+    @hookspec(firstresult=True)
+    async def gateway_purge(self, kind: KindSpec, tenant: str, before: datetime) -> int:  # type: ignore[empty-body]
+        """Remove rows by age."""
+
+    @hookspec(firstresult=True)
+    async def gateway_health(self) -> Health:  # type: ignore[empty-body]
+        """Return whether the store answers."""
+
+    @hookspec(firstresult=True)
+    async def gateway_close(self) -> None:
+        """Release everything."""

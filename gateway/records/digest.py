@@ -1,0 +1,42 @@
+"""Digests: a 64-bit fingerprint of what a row means, the same in every store.
+
+The canonical bytes are two MessagePack arrays, `[kind, tenant, version, deleted]` and the row's values. MessagePack
+tags every value with its type and its length, so no two different rows share their bytes. The hash is xxh3-64, read
+as a signed number because that is what databases can store.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+import msgspec
+import xxhash
+
+from gateway.records.codec import Value
+
+__all__ = ["canonical_bytes", "digest_of", "share_of"]
+
+_encode: Final = msgspec.msgpack.Encoder().encode
+_hash: Final = xxhash.xxh3_64_intdigest
+_SIGN: Final = 2**63
+_RANGE: Final = 2**64
+
+
+def canonical_bytes(kind: str, tenant: str, version: int, deleted: bool, values: Sequence[Value]) -> bytes:
+    """Return the bytes that a row's digest is taken of."""
+    return _encode((kind, tenant, version, deleted)) + _encode(values)
+
+
+def digest_of(kind: str, tenant: str, version: int, deleted: bool, values: Sequence[Value]) -> int:
+    """Return a row's digest as a signed 64-bit number."""
+    value = _hash(_encode((kind, tenant, version, deleted)) + _encode(values))
+    return value - _RANGE if value >= _SIGN else value
+
+
+def share_of(kind: str, tenant: str, key: Sequence[Value]) -> float:
+    """Return a stable number in [0, 100) for a key: below N, the key belongs to the first N percent.
+
+    The same key gives the same number in every process and release, and raising the share only adds keys.
+    """
+    return _hash(_encode((kind, tenant, *key))) % 10_000 / 100

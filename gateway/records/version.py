@@ -1,0 +1,133 @@
+"""Versions: a 64-bit hybrid logical clock, and the record ids made from it.
+
+A version is `milliseconds since 1970 << 16 | counter`. It grows strictly within a process, never falls behind a
+version the process has seen, and stays close to the wall clock. See Kulkarni et al., "Logical Physical Clocks"
+(2014), of which this is the compact form.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import threading
+import time
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from typing import Final
+
+from gateway.errors import ClockError
+from gateway.records.types import EPOCH
+
+__all__ = ["COUNTER_BITS", "MAX_VERSION", "HybridClock", "RecordIds", "version_at", "version_time"]
+
+COUNTER_BITS: Final = 16
+MAX_VERSION: Final = 2**63 - 1
+DEFAULT_MAX_AHEAD: Final = timedelta(minutes=1)
+
+_MILLISECOND: Final = timedelta(milliseconds=1)
+
+
+def version_at(moment: datetime) -> int:
+    """Return the smallest version of a moment; used for history, which must lose against every live write.
+
+    Args:
+        moment: Aware time, not before 1970.
+    """
+    return max(0, (moment - EPOCH) // _MILLISECOND) << COUNTER_BITS
+
+
+def version_time(version: int) -> datetime:
+    """Return the wall-clock time in a version, in UTC, to the millisecond."""
+    return EPOCH + timedelta(milliseconds=version >> COUNTER_BITS)
+
+
+def _wall_ms() -> int:
+    return time.time_ns() // 1_000_000
+
+
+class HybridClock:
+    """Makes versions, and learns from the versions it is shown.
+
+    Safe to use from several threads.
+
+    Args:
+        max_ahead: How far a version may run ahead of this machine's clock before it is refused.
+        wall_ms: The wall clock, in milliseconds since 1970.
+    """
+
+    __slots__ = ("_last", "_lock", "_max_ahead_ms", "_wall_ms")
+
+    def __init__(self, max_ahead: timedelta = DEFAULT_MAX_AHEAD, *, wall_ms: Callable[[], int] = _wall_ms) -> None:
+        self._last = 0
+        self._lock = threading.Lock()
+        self._max_ahead_ms = max_ahead // _MILLISECOND
+        self._wall_ms = wall_ms
+
+    def __repr__(self) -> str:
+        return f"<HybridClock last={self._last}>"
+
+    @property
+    def last(self) -> int:
+        """The newest version made or seen."""
+        return self._last
+
+    def next(self) -> int:
+        """Return a version greater than every one made or observed before.
+
+        Raises:
+            ClockError: The clock has been pushed further ahead of the wall clock than it may run.
+        """
+        with self._lock:
+            physical = self._wall_ms() << COUNTER_BITS
+            last = self._last
+            if physical > last:
+                self._last = physical
+                return physical
+            # The same millisecond, or a wall clock that stepped back: count on from the last version.
+            self._check(last + 1, physical)
+            self._last = last + 1
+            return last + 1
+
+    def observe(self, version: int) -> None:
+        """Take note of a version read from a store, so that what is written next comes after it.
+
+        Raises:
+            ClockError: The version is further ahead of this machine's clock than the bound.
+        """
+        if version <= self._last:
+            return
+        with self._lock:
+            self._check(version, self._wall_ms() << COUNTER_BITS)
+            self._last = max(self._last, version)
+
+    def _check(self, version: int, physical: int) -> None:
+        ahead_ms = (version - physical) >> COUNTER_BITS
+        if ahead_ms > self._max_ahead_ms:
+            raise ClockError(
+                f"version {version} is {ahead_ms / 1000:.1f} s ahead of this machine's clock (at most "
+                f"{self._max_ahead_ms / 1000:.1f} s are allowed): a clock of the fleet is wrong. Synchronise the clocks, "
+                "or raise STORAGE_CLOCK_MAX_AHEAD until this one has caught up."
+            )
+
+
+class RecordIds:
+    """Makes record ids from versions: UUIDs of version 7 (RFC 9562) as 32 hex digits, ordered by time.
+
+    The random part is drawn once a process, and again after a fork; the version makes each id distinct.
+    """
+
+    __slots__ = ("__weakref__", "_node")
+
+    def __init__(self) -> None:
+        self._draw()
+        os.register_at_fork(after_in_child=self._draw)
+
+    def _draw(self) -> None:
+        self._node = f"{secrets.randbits(56):014x}"
+
+    def next(self, version: int) -> str:
+        """Return the id that belongs to a version made by this process's clock."""
+        counter = version & 0xFFFF
+        # 48 bits of time, "7", the counter's upper 12 bits, the variant with 2 bits, its lower 4 bits spread, the node.
+        head = (version >> COUNTER_BITS) << 16 | 0x7000 | counter >> 4
+        return f"{head:016x}{8 | (counter >> 2) & 3:x}{counter & 3:x}{self._node}"

@@ -96,4 +96,5 @@ OPERATIONS: Final = KindSpec(
     retention=timedelta(days=30),
     indexes=(("applied_at",),),
     schema="supporting",
+    companion_of="daily_stats",
 )

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from decimal import Context, Decimal
 from functools import lru_cache
@@ -22,14 +22,17 @@ from gateway.errors import InvalidRecordError
 from gateway.records.kind import KindSpec, Record
 from gateway.records.types import EPOCH, JSON_BYTES, MONEY_DIGITS, MONEY_SCALE, StorageType
 
-__all__ = ["Codec", "Value", "codec_of", "explain", "from_micros", "to_micros"]
+__all__ = ["MONEY_CONTEXT", "Codec", "Value", "codec_of", "explain", "from_micros", "make_record", "to_micros"]
 
 Value = str | int | float | bool | None
 """A canonical value."""
 
+MONEY_CONTEXT: Final = Context(prec=2 * MONEY_DIGITS)
+"""Arithmetic on money goes through this: the default context would round to 28 digits."""
+
 _DAY: Final = 86_400_000_000
 _ESCAPED_NUL: Final = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
-_DECIMALS: Final = Context(prec=2 * MONEY_DIGITS)
+
 _json_encode: Final = json.JSONEncoder(
     sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False, check_circular=True
 ).encode
@@ -56,7 +59,7 @@ def money_text(value: Decimal) -> str:
     text = str(value)
     if len(text) < MONEY_SCALE and "E" not in text and text[-1] != "0" and text[0] != "-":
         return text
-    text = format(_DECIMALS.normalize(value), "f")
+    text = format(MONEY_CONTEXT.normalize(value), "f")
     whole, _, fraction = text.lstrip("-").partition(".")
     if len(fraction) > MONEY_SCALE or len(whole) > MONEY_DIGITS - MONEY_SCALE:
         raise ValueError(
@@ -163,7 +166,9 @@ class Codec:
         try:
             return self.kind.model.model_validate(fields)
         except ValidationError as error:
-            raise InvalidRecordError(f"a stored row cannot be read: {explain(self.kind.name, error)}") from error
+            raise InvalidRecordError(
+                f"a stored row is no {self.kind.name} record any more ({explain(self.kind.name, error)}); run `gateway verify --deep`"
+            ) from error
 
 
 @lru_cache(maxsize=4096)
@@ -186,6 +191,18 @@ def _by_position(
 def codec_of(kind: KindSpec) -> Codec:
     """Return the codec of a kind; made once."""
     return Codec(kind)
+
+
+def make_record(kind: KindSpec, fields: Mapping[str, Any]) -> Record:
+    """Return the record that these fields make.
+
+    Raises:
+        InvalidRecordError: A field is missing, unknown or refused; the message names each.
+    """
+    try:
+        return kind.model.model_validate(fields)
+    except ValidationError as error:
+        raise InvalidRecordError(explain(kind.name, error)) from error
 
 
 def explain(name: str, error: ValidationError) -> str:

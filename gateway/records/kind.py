@@ -107,6 +107,7 @@ class KindSpec:
         indexes: Field groups that stores with indexes should index, each after the tenant.
         schema: Database schema, where the store has several.
         cacheable: Whether a cache may stand in front of reads by key.
+        companion_of: The kind whose writes produce these rows, in the same transaction; they move between stores with it.
         fields: Derived: all stored fields, the key first.
         order: Derived: the fields by which rows are listed and paged; unique within a tenant.
     """
@@ -122,6 +123,7 @@ class KindSpec:
     indexes: tuple[tuple[str, ...], ...] = ()
     schema: str = "bots_core"
     cacheable: bool = False
+    companion_of: str | None = None
     fields: tuple[FieldSpec, ...] = field(init=False, repr=False)
     order: tuple[str, ...] = field(init=False, repr=False)
 

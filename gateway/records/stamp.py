@@ -40,6 +40,10 @@ class Stamper:
         self.clock = clock or HybridClock()
         self._ids = RecordIds()
 
+    def new_id(self) -> str:
+        """Return a new id, ordered by time, as records get them."""
+        return self._ids.next(self.clock.next())
+
     def stamp(self, kind: KindSpec, record: Record, *, at: datetime | None = None) -> Row:
         """Return the row of a record.
 

@@ -171,6 +171,7 @@ CLOSED_POSITIONS: Final = KindSpec(
     ClosedPosition,
     time_field="closed_at",
     indexes=(("closed_at", "record_id"), ("condition_id", "closed_at")),
+    companion_of="positions",
 )
 TRADE_DECISIONS: Final = KindSpec(
     "trade_decisions",

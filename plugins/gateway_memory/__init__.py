@@ -1,0 +1,1 @@
+"""The in-memory backend: the reference that every other store is held to."""

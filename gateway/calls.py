@@ -1,0 +1,185 @@
+"""The calls for any record kind: put, get, delete, query, stream. `gateway.api.Records` documents each."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterable, Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+
+from gateway.api import Ack, Order, Page
+from gateway.backend import KeyRef
+from gateway.changes import DeleteChange
+from gateway.engine import Engine
+from gateway.errors import GatewayClosedError, InvalidRecordError
+from gateway.filters import conditions, cursor_of, key_of, position_from, time_bounds
+from gateway.query import Query
+from gateway.records.codec import make_record
+from gateway.records.kind import KindSpec, Record, Shape
+from gateway.records.registry import KindRegistry
+from gateway.records.row import Row
+
+__all__ = ["RecordCalls"]
+
+MAX_LIMIT: Final = 10_000
+
+
+class RecordCalls:
+    """Implements `gateway.api.Records` and the part of `Maintenance` that is about records, on an engine."""
+
+    _engine: Engine | None = None
+    _kinds: KindRegistry
+
+    @property
+    def engine(self) -> Engine:
+        """The engine; raises `GatewayClosedError` unless the gateway is open."""
+        if self._engine is None:
+            raise GatewayClosedError("the gateway is not open; use `async with Gateway() as gateway:`")
+        return self._engine
+
+    async def put(self, record: Record | str, /, **fields: Any) -> Ack:
+        """Store one record; see `gateway.api.Records.put`."""
+        kind, made = self._record(record, fields)
+        return await self.engine.put(_writable(kind), made)
+
+    async def put_many(self, records: Iterable[Record], /) -> int:
+        """Store many records; see `gateway.api.Records.put_many`."""
+        writable = {kind.model: _checked(kind) for kind in self._kinds}
+        return await self.engine.put_many(records, lambda model: writable.get(model) or _writable(self._kinds.of(model)))
+
+    async def get(self, kind: str, *key: Any) -> Record | None:
+        """Return one record by its key; see `gateway.api.Records.get`."""
+        return await self._get(self._kinds.get(kind), key)
+
+    async def delete(self, kind: str, *key: Any) -> bool:
+        """Delete one record by its key; see `gateway.api.Records.delete`."""
+        spec = _writable(self._kinds.get(kind))
+        ref = KeyRef(spec, key_of(spec, key))
+        change = DeleteChange(self.engine.stamper, spec, ref.key)
+        await self.engine.update(ref, (ref,), change)
+        return change.existed
+
+    async def query(
+        self,
+        kind: str,
+        *,
+        where: Mapping[str, Any] | None = None,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        order: Order = "asc",
+        limit: int = 1000,
+        after: str | None = None,
+    ) -> Page[Record]:
+        """Return a page of records; see `gateway.api.Records.query`."""
+        query = self._query(self._kinds.get(kind), where, since, until, order, limit, after)
+        rows = await self.engine.query(query)
+        return Page((row.record() for row in rows), cursor_of(rows[-1]) if len(rows) == query.limit else None)
+
+    async def stream(
+        self,
+        kind: str,
+        *,
+        where: Mapping[str, Any] | None = None,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        order: Order = "asc",
+    ) -> AsyncIterator[Record]:
+        """Yield records one by one; see `gateway.api.Records.stream`."""
+        query = self._query(self._kinds.get(kind), where, since, until, order, 1000, None)
+        async for rows in self.engine.pages(query):
+            for row in rows:
+                yield row.record()
+
+    async def purge(self, kind: str, *, older_than: timedelta | None = None) -> int:
+        """Remove old rows; see `gateway.api.Maintenance.purge`."""
+        spec = self._kinds.get(kind)
+        age = older_than if older_than is not None else spec.retention
+        if spec.shape is not Shape.LOG and spec.retention is None:
+            raise InvalidRecordError(f"{kind} holds what is current, whatever its age, so it is not purged; delete records by key")
+        if age is None:
+            raise InvalidRecordError(f"{kind} declares no retention; say older_than=timedelta(days=...)")
+        if age <= timedelta(0):
+            raise InvalidRecordError("older_than must be positive")
+        return await self.engine.purge(spec, datetime.now(UTC) - age)
+
+    def _record(self, record: Record | str | None, fields: dict[str, Any], kind: str | None = None) -> tuple[KindSpec, Record]:
+        """Return the record that a call was given, as an object or as fields, and its kind."""
+        if isinstance(record, Record):
+            if fields:
+                raise InvalidRecordError("give a record object or keyword arguments, not both")
+            spec = self._kinds.of(type(record))
+            if kind is not None and spec.name != kind:
+                raise InvalidRecordError(f"this call takes {self._kinds.get(kind).model.__name__}, not {type(record).__name__}")
+            return spec, record
+        name = record if isinstance(record, str) else kind
+        if name is None or (record is not None and not isinstance(record, str)):
+            raise InvalidRecordError(f"give a record object or keyword arguments, not {type(record).__name__}")
+        spec = self._kinds.get(name)
+        if spec.shape is Shape.LOG and spec.time_field is not None and spec.time_field not in fields:
+            fields = {spec.time_field: datetime.now(UTC), **fields}
+        return spec, make_record(spec, fields)
+
+    async def _get(self, kind: KindSpec, key: tuple[Any, ...]) -> Record | None:
+        row = await self.engine.get(kind, key_of(kind, key))
+        return None if row is None else row.record()
+
+    def _query(
+        self,
+        kind: KindSpec,
+        where: Mapping[str, Any] | None,
+        since: datetime | None,
+        until: datetime | None,
+        order: Order,
+        limit: int,
+        after: str | None,
+    ) -> Query:
+        if order not in {"asc", "desc"}:
+            raise InvalidRecordError(f"order is 'asc' or 'desc', not {order!r}")
+        if not 1 <= limit <= MAX_LIMIT:
+            raise InvalidRecordError(f"limit is between 1 and {MAX_LIMIT}, not {limit}; use stream() for more")
+        return Query(
+            kind,
+            self.engine.stamper.tenant,
+            (*conditions(kind, where), *time_bounds(kind, since, until)),
+            descending=order == "desc",
+            limit=limit,
+            after=None if after is None else position_from(kind, after),
+        )
+
+    async def _list(
+        self,
+        kind: KindSpec,
+        where: Mapping[str, Any],
+        since: datetime | None,
+        until: datetime | None,
+        order: Order,
+        limit: int | None,
+    ) -> list[Row]:
+        """Return the rows of a typed listing; a field whose value is None is not filtered by."""
+        if limit is not None and limit < 1:
+            raise InvalidRecordError(f"limit is at least 1, or None for all, not {limit}")
+        wanted = {name: value for name, value in where.items() if value is not None}
+        size = MAX_LIMIT if limit is None else min(limit, MAX_LIMIT)
+        query = self._query(kind, wanted, since, until, order, size, None)
+        if limit is not None and limit <= MAX_LIMIT:
+            return list(await self.engine.query(query))
+        rows: list[Row] = []
+        async for page in self.engine.pages(query):
+            rows.extend(page)
+            if limit is not None and len(rows) >= limit:
+                break
+        return rows[:limit]
+
+
+def _checked(kind: KindSpec) -> KindSpec | None:
+    return None if kind.shape is Shape.COUNTER or kind.companion_of is not None else kind
+
+
+def _writable(kind: KindSpec) -> KindSpec:
+    """Refuse plain writes to kinds that only change in step with something else."""
+    if kind.shape is Shape.COUNTER:
+        raise InvalidRecordError(
+            f"{kind.name} changes by deltas, so that two writers never overwrite each other's count; use update_{kind.name}"
+        )
+    if kind.companion_of is not None:
+        raise InvalidRecordError(f"{kind.name} is written by the gateway, together with {kind.companion_of}; write that instead")
+    return kind

@@ -1,0 +1,142 @@
+"""What a clause works with: a place for a store, an event loop, and other processes."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import subprocess
+import sys
+import uuid
+from collections.abc import Coroutine, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+from gateway.backend import Backend, BackendSpec, OpenContext
+from gateway.conformance.rows import Scribe
+from gateway.dispatch import Store, new_manager, open_store
+
+__all__ = ["Harness"]
+
+T = TypeVar("T")
+SETTINGS_VARIABLE: Final = "GATEWAY_CONFORMANCE_SETTINGS"
+LIMIT: Final = 60.0
+"""Seconds after which a step of a clause counts as hanging."""
+
+
+class Harness:
+    """One clause's surroundings. Close it afterwards; `with` does.
+
+    Args:
+        spec: The backend under test.
+        context: Where its store is. Every opening in one clause opens this same store.
+        import_path: Where another process finds the spec, as `module:attribute`; found by itself if it is a
+            module's attribute.
+    """
+
+    def __init__(self, spec: BackendSpec, context: OpenContext, import_path: str | None = None) -> None:
+        self.spec = spec
+        self.context = context
+        self._import_path = import_path
+        self._runner = asyncio.Runner()
+        self._opened: list[Store] = []
+        self._backends: dict[int, Backend] = {}
+        self._workers: list[subprocess.Popen[str]] = []
+
+    def __enter__(self) -> Harness:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<Harness {self.spec.name} stores={len(self._opened)} workers={len(self._workers)}>"
+
+    def run(self, work: Coroutine[Any, Any, T]) -> T:
+        """Run a coroutine on this clause's loop; one that hangs fails after a minute."""
+        return self._runner.run(asyncio.wait_for(work, LIMIT))
+
+    async def open(self, *, read_only: bool = False) -> Store:
+        """Open the store the way the product does, through pluggy."""
+        manager = new_manager()
+        context = replace(self.context, read_only=read_only)
+        store = await open_store(self.spec, context, manager)
+        self._opened.append(store)
+        self._backends[id(store)] = manager.get_plugin(context.instance)
+        return store
+
+    def backend(self, store: Store) -> Backend:
+        """Return the backend's own object, for what the dispatcher would cover up."""
+        return self._backends[id(store)]
+
+    def scribe(self) -> Scribe:
+        """Return a scribe with a tenant of its own, so that clauses can share a server."""
+        return Scribe(str(uuid.uuid4()))
+
+    def start(self, task: str, scribe: Scribe, *, worker: int = 0, count: int = 0) -> subprocess.Popen[str]:
+        """Start another process that opens this store; see `gateway.conformance.worker`.
+
+        Args:
+            task: `write`, `count` or `open`.
+            scribe: Whose rows it writes.
+            worker: Its number, which makes its rows and versions distinct.
+            count: How many batches it writes; 0 for no end.
+        """
+        arguments = [sys.executable, "-m", "gateway.conformance.worker", self._path(), task]
+        arguments += ["--data-dir", str(self.context.data_dir), "--instance", self.context.instance]
+        arguments += ["--tenant", scribe.tenant, "--worker", str(worker), "--count", str(count)]
+        environment = {
+            **os.environ,
+            # The child must import whatever this process could import, tests included.
+            "PYTHONPATH": os.pathsep.join(str(Path(entry).resolve()) for entry in sys.path),
+            # Not an argument: addresses may hold passwords, and every user of a machine can list arguments.
+            SETTINGS_VARIABLE: self.context.settings.model_dump_json(),
+        }
+        process = subprocess.Popen(  # noqa: S603 - our own interpreter and module
+            arguments, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+        self._workers.append(process)
+        return process
+
+    def finish(self, process: subprocess.Popen[str]) -> list[str]:
+        """Wait for a worker that ends by itself and return its lines; one that failed fails the clause."""
+        out, errors = process.communicate(timeout=LIMIT)
+        assert process.returncode == 0, f"a worker process failed:\n{errors}"
+        return out.splitlines()
+
+    def close(self) -> None:
+        """Release stores, processes and the loop, whatever state the clause left them in."""
+        for process in self._workers:
+            _end(process)
+        for store in reversed(self._opened):
+            # The clause has passed or failed by now; a store that cannot close is not its subject.
+            with contextlib.suppress(Exception):
+                self.run(store.close())
+        self._runner.close()
+
+    def _path(self) -> str:
+        if self._import_path is not None:
+            return self._import_path
+        found = next(_paths_of(self.spec), None)
+        assert found is not None, (
+            f"clauses with several processes cannot import the spec {self.spec.name!r}; make it an attribute of a module, "
+            "or set `spec_path = 'package.module:ATTRIBUTE'` on the test class"
+        )
+        return found
+
+
+def _paths_of(spec: BackendSpec) -> Iterator[str]:
+    for name in (spec.open.__module__, spec.settings.__module__):
+        for attribute, value in vars(sys.modules[name]).items():
+            if value is spec:
+                yield f"{name}:{attribute}"
+
+
+def _end(process: subprocess.Popen[str]) -> None:
+    if process.poll() is None:
+        process.kill()
+    process.wait()
+    for stream in (process.stdout, process.stderr):
+        if stream is not None:
+            stream.close()

@@ -1,0 +1,232 @@
+"""Dispatch: an opened store, reached through one subset hook caller of pluggy for each data-path hook.
+
+Two stores hang on one plugin manager, so that third parties can watch and wrap both; the subset callers make sure
+that each call reaches exactly one of them. Every failure comes out with the store's name on it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import datetime
+from typing import Any, Final
+
+import pluggy
+
+from gateway.backend import (
+    Backend,
+    BackendSpec,
+    Capability,
+    GroupSummary,
+    Health,
+    OpenContext,
+    RangeDigest,
+    Summarize,
+    WriteBatch,
+    WriteReceipt,
+)
+from gateway.errors import CapabilityError, GatewayError, StoreError, StoreTimeoutError
+from gateway.hookspecs import PROJECT, BackendCall, BackendHooks, StartupHooks
+from gateway.query import Query, ReadRange
+from gateway.records.kind import KindSpec
+from gateway.records.row import Key, Row
+
+__all__ = ["Store", "StoreSet", "new_manager", "open_store"]
+
+HOOKS: Final = tuple(name for name in vars(BackendHooks) if name.startswith("gateway_"))
+
+
+def new_manager() -> pluggy.PluginManager:
+    """Return a plugin manager that knows every hook of the gateway."""
+    manager = pluggy.PluginManager(PROJECT)
+    manager.add_hookspecs(StartupHooks)
+    manager.add_hookspecs(BackendHooks)
+    return manager
+
+
+class Store:
+    """One opened store. Made by `StoreSet.open` or `open_store`.
+
+    Attributes:
+        name: Instance name, as in `STORAGE_BACKENDS`.
+        spec: What its backend declared.
+    """
+
+    def __init__(self, name: str, spec: BackendSpec, timeout: float | None = None) -> None:
+        self.name = name
+        self.spec = spec
+        self._timeout = timeout
+        self._calls: dict[str, Callable[..., Any]] = {}
+        self._wrap: Callable[..., list[Any]] | None = None
+        self._closed = False
+
+    def __repr__(self) -> str:
+        return f"<Store {self.name} ({self.spec.name}){' closed' if self._closed else ''}>"
+
+    @property
+    def capabilities(self) -> frozenset[Capability]:
+        """What the backend declared it can do."""
+        return self.spec.capabilities
+
+    def require(self, capability: Capability, purpose: str) -> None:
+        """Make sure of a capability.
+
+        Raises:
+            CapabilityError: The backend does not declare it; the message says what it was needed for.
+        """
+        if capability not in self.spec.capabilities:
+            raise CapabilityError(
+                f"{self.name}: the {self.spec.name} backend cannot {purpose} (it does not declare {capability.value!r}); "
+                "choose another store for this kind"
+            )
+
+    async def write(self, batch: WriteBatch) -> WriteReceipt:
+        """Store a batch; see `Backend.gateway_write`."""
+        return await self._call("gateway_write", batch, batch=batch)  # type: ignore[no-any-return]
+
+    async def get(self, kind: KindSpec, tenant: str, keys: Sequence[Key]) -> Sequence[Row | None]:
+        """Return the rows of keys; see `Backend.gateway_get`."""
+        return await self._call("gateway_get", keys, kind=kind, tenant=tenant, keys=keys)  # type: ignore[no-any-return]
+
+    async def query(self, query: Query) -> Sequence[Row]:
+        """Return a page of rows; see `Backend.gateway_query`."""
+        return await self._call("gateway_query", query, query=query)  # type: ignore[no-any-return]
+
+    async def summarize(self, request: Summarize) -> Sequence[GroupSummary]:
+        """Count live rows; see `Backend.gateway_summarize`."""
+        return await self._call("gateway_summarize", request, request=request)  # type: ignore[no-any-return]
+
+    async def digest(self, span: ReadRange) -> RangeDigest:
+        """Return the fingerprint of a stretch of rows; see `Backend.gateway_digest`."""
+        return await self._call("gateway_digest", span, span=span)  # type: ignore[no-any-return]
+
+    async def purge(self, kind: KindSpec, tenant: str, before: datetime) -> int:
+        """Remove rows by age; see `Backend.gateway_purge`."""
+        self.require(Capability.PURGE, "remove rows by age")
+        return await self._call("gateway_purge", before, kind=kind, tenant=tenant, before=before)  # type: ignore[no-any-return]
+
+    async def health(self) -> Health:
+        """Return whether the store answers; a failure to answer is an answer too."""
+        try:
+            return await self._call("gateway_health", None)  # type: ignore[no-any-return]
+        except GatewayError as error:
+            return Health(ok=False, summary=str(error))
+
+    async def close(self) -> None:
+        """Release the store. Calling it again does nothing."""
+        if not self._closed:
+            self._closed = True
+            await self._calls["gateway_close"]()
+
+    def bind(self, manager: pluggy.PluginManager, others: Sequence[object]) -> None:
+        """Make the callers that reach this store and none of the others."""
+        self._calls = {name: manager.subset_hook_caller(name, others) for name in HOOKS}
+        wraps = manager.hook.gateway_wrap
+        self._wrap = wraps if wraps.get_hookimpls() else None
+
+    async def _call(self, hook: str, payload: Any, **arguments: Any) -> Any:
+        """Await one hook, within the timeout and the wrappers, with every failure translated."""
+        try:
+            if self._wrap is None:
+                async with asyncio.timeout(self._timeout):
+                    return await self._calls[hook](**arguments)
+            async with asyncio.timeout(self._timeout), self._wrapped(hook, payload):
+                return await self._calls[hook](**arguments)
+        except TimeoutError as error:
+            raise StoreTimeoutError(
+                f"no answer to {hook} within {self._timeout} s; whether a write was applied is unknown, and repeating it "
+                "is safe. Check the store, or raise STORAGE_TIMEOUT",
+                backend=self.name,
+            ) from error
+        except StoreError as error:
+            error.backend = error.backend or self.name
+            raise
+        except GatewayError:
+            raise
+        except Exception as error:
+            # The contract asks backends to translate; one that does not must still not leak its driver to the bot.
+            raise StoreError(
+                f"{hook} failed with {type(error).__name__}: {error}; this is a fault of the {self.spec.name} plugin, "
+                "report it to its author",
+                backend=self.name,
+            ) from error
+
+    @asynccontextmanager
+    async def _wrapped(self, hook: str, payload: Any) -> AsyncIterator[None]:
+        """Run inside the context managers that `gateway_wrap` plugins return."""
+        assert self._wrap is not None  # noqa: S101 - only called when there are wrappers
+        async with AsyncExitStack() as stack:
+            for manager in self._wrap(call=BackendCall(self.name, hook, payload)):
+                await stack.enter_async_context(manager)
+            yield
+
+
+class StoreSet:
+    """The stores that share one plugin manager.
+
+    Args:
+        manager: Where the stores are registered, under their instance names.
+        timeout: Seconds that one call to a store may take; None waits for ever.
+    """
+
+    def __init__(self, manager: pluggy.PluginManager | None = None, timeout: float | None = None) -> None:
+        self._manager = manager or new_manager()
+        self._timeout = timeout
+        self._opened: dict[str, tuple[Store, Backend]] = {}
+
+    def __getitem__(self, name: str) -> Store:
+        return self._opened[name][0]
+
+    @property
+    def stores(self) -> tuple[Store, ...]:
+        """The opened stores, in the order they were opened."""
+        return tuple(store for store, _ in self._opened.values())
+
+    async def open(self, spec: BackendSpec, context: OpenContext) -> Store:
+        """Open a store and register it under its instance name.
+
+        Raises:
+            StoreError: The store cannot be opened; nothing stays open because of it.
+        """
+        try:
+            backend = await spec.open(context)
+        except StoreError as error:
+            error.backend = error.backend or context.instance
+            raise
+        self._manager.register(backend, name=context.instance)
+        self._opened[context.instance] = (Store(context.instance, spec, self._timeout), backend)
+        self._bind()
+        return self[context.instance]
+
+    async def close(self) -> None:
+        """Close every store, the last opened first, even if one fails; the first failure is raised."""
+        failures: list[Exception] = []
+        for name in reversed(list(self._opened)):
+            store, backend = self._opened[name]
+            try:
+                await store.close()
+            except GatewayError as error:
+                failures.append(error)
+            finally:
+                del self._opened[name]
+                self._manager.unregister(backend)
+                self._bind()
+        if failures:
+            raise failures[0]
+
+    def _bind(self) -> None:
+        backends = [backend for _, backend in self._opened.values()]
+        for store, own in self._opened.values():
+            store.bind(self._manager, [other for other in backends if other is not own])
+
+
+async def open_store(
+    spec: BackendSpec,
+    context: OpenContext,
+    manager: pluggy.PluginManager | None = None,
+    *,
+    timeout: float | None = None,
+) -> Store:
+    """Open one store on its own, as tests, copies and the command line do."""
+    return await StoreSet(manager, timeout).open(spec, context)

@@ -1,0 +1,289 @@
+"""The engine: rows in, rows out, along the routes of the moment. `Gateway` puts records and names on top.
+
+Every operation takes the route once and keeps it to its end. When the routes change, plain writes go on at once:
+both stores take both old and new writes, and versions decide. Only read-modify-write operations wait until what
+went along the old routes has arrived, since they must read the latest row.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final, Protocol
+
+from gateway.api import Ack
+from gateway.backend import Capability, GroupSummary, KeyRef, Step, Summarize, Update
+from gateway.dispatch import Store
+from gateway.errors import MirrorWriteError, StoreError
+from gateway.lanes import Lane, LaneOptions, Outcome
+from gateway.query import Query
+from gateway.reads import KeyReader
+from gateway.records.kind import KindSpec, Record, Shape
+from gateway.records.row import Key, Row
+from gateway.records.stamp import Stamper
+from gateway.routing import Route, RoutingPlan
+
+__all__ = ["Engine", "Path", "ReadObserver"]
+
+MAX_RESTAMPS: Final = 5
+CHUNK: Final = 1_000
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Path:
+    """A route with everything looked up. One object a route, so that writes can be grouped by it cheaply.
+
+    Attributes:
+        route: The names.
+        lane: Lane of the primary.
+        followers: Lanes of the mirrors.
+        reader: Answers reads by key.
+    """
+
+    route: Route
+    lane: Lane
+    followers: tuple[Lane, ...]
+    reader: KeyReader
+
+
+class ReadObserver(Protocol):
+    """Gets to see reads after they were answered, to repeat some on the shadow. Must return at once and never raise."""
+
+    def offer_keys(self, reader: Store, shadow: Store, kind: KindSpec, tenant: str, keys: Sequence[Key], rows: Sequence[Row | None]) -> None:
+        """Offer a read by key."""
+        ...
+
+    def offer_query(self, reader: Store, shadow: Store, query: Query, rows: Sequence[Row]) -> None:
+        """Offer a listing."""
+        ...
+
+
+class Engine:
+    """Writes and reads rows along a plan's routes.
+
+    Args:
+        stores: The opened stores by instance name.
+        plan: The routes to begin with.
+        stamper: Makes rows of records.
+        lanes: Bounds of the write lanes.
+        observer: Gets to see reads that have a shadow.
+    """
+
+    def __init__(
+        self,
+        stores: dict[str, Store],
+        plan: RoutingPlan,
+        stamper: Stamper,
+        lanes: LaneOptions | None = None,
+        observer: ReadObserver | None = None,
+    ) -> None:
+        self.stores = stores
+        self.stamper = stamper
+        self.lanes = {name: Lane(store, lanes) for name, store in stores.items()}
+        self.observer = observer
+        self._readers = {name: KeyReader(store) for name, store in stores.items()}
+        self._plan = plan
+        self._paths: dict[KindSpec, Path] = {}
+        self._by_route: dict[Route, Path] = {}
+        self._settling: asyncio.Event | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    @property
+    def plan(self) -> RoutingPlan:
+        """The routes of this moment."""
+        return self._plan
+
+    def switch(self, plan: RoutingPlan) -> None:
+        """Follow other routes from now on; operations under way keep theirs."""
+        self._plan = plan
+        self._paths = {}
+        self._settling = settled = asyncio.Event()
+        task = asyncio.get_running_loop().create_task(self._settle(settled), name="routes settle")
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _settle(self, settled: asyncio.Event) -> None:
+        for lane in self.lanes.values():
+            await lane.barrier()
+        settled.set()
+        if self._settling is settled:
+            self._settling = None
+
+    def path(self, kind: KindSpec, key: Key) -> Path:
+        """Return the way of one key."""
+        path = self._paths.get(kind)
+        if path is not None:
+            return path
+        plan = self._plan
+        path = self._path(plan.route(kind, self.stamper.tenant, key))
+        if not plan.keyed(kind):
+            self._paths[kind] = path  # every key of the kind goes this way, so look it up once
+        return path
+
+    def listing(self, kind: KindSpec) -> Path:
+        """Return the way of queries over many keys."""
+        return self._path(self._plan.listing(kind))
+
+    def _path(self, route: Route) -> Path:
+        path = self._by_route.get(route)
+        if path is None:
+            followers = tuple(self.lanes[name] for name in route.mirrors)
+            path = Path(route, self.lanes[route.primary], followers, self._readers[route.reader])
+            self._by_route[route] = path
+        return path
+
+    async def put(self, kind: KindSpec, record: Record) -> Ack:
+        """Store one record.
+
+        Raises:
+            StoreError: The primary did not commit it.
+            MirrorWriteError: The primary did, a mirror did not.
+        """
+        row = self.stamper.stamp(kind, record)
+        path = self.path(kind, row.values[: len(kind.key)])
+        outcome = await path.lane.write((row,), path.followers)
+        if outcome.superseded and kind.shape is not Shape.LOG:
+            row, outcome = await self._put_again(kind, record, path, outcome)
+        return _ack(row, path.route, outcome)
+
+    async def _put_again(self, kind: KindSpec, record: Record, path: Path, outcome: Outcome) -> tuple[Row, Outcome]:
+        """Repeat a write that lost against a row of a machine whose clock is ahead: what is written last must win."""
+        row = self.stamper.stamp(kind, record)
+        for _ in range(MAX_RESTAMPS):
+            self.stamper.clock.observe(outcome.superseded)
+            row = self.stamper.stamp(kind, record)
+            outcome = await path.lane.write((row,), path.followers)
+            if not outcome.superseded:
+                return row, outcome
+        raise StoreError(
+            f"{kind.name}: {MAX_RESTAMPS} attempts to write this key each lost against a newer version; "
+            "another writer of the same key is running, stop one of them",
+            backend=path.route.primary,
+        )
+
+    async def put_rows(self, rows: Sequence[Row]) -> None:
+        """Store rows that are stamped already, each along its own way.
+
+        Raises:
+            StoreError: A primary did not commit some of them; the call can be repeated.
+            MirrorWriteError: A mirror did not.
+        """
+        ways: dict[Path, list[Row]] = {}
+        for row in rows:
+            ways.setdefault(self.path(row.kind, row.key), []).append(row)
+        chunks = [(path, part) for path, own in ways.items() for part in _chunks(own)]
+        outcomes = await asyncio.gather(*(path.lane.write(part, path.followers) for path, part in chunks), return_exceptions=True)
+        for outcome in outcomes:
+            if isinstance(outcome, BaseException):
+                raise outcome
+        for (path, part), outcome in zip(chunks, outcomes, strict=True):
+            if isinstance(outcome, Outcome) and outcome.failures:
+                _ack(part[-1], path.route, outcome)
+
+    async def put_many(self, records: Iterable[Record], kind_of: Callable[[type[Record]], KindSpec]) -> int:
+        """Store many records, a thousand rows at a time, and return how many."""
+        count = 0
+        rows: list[Row] = []
+        stamp = self.stamper.stamp
+        writing: asyncio.Task[None] | None = None
+        try:
+            for record in records:
+                rows.append(stamp(kind_of(type(record)), record))
+                if len(rows) >= CHUNK:
+                    # One chunk is written while the next is stamped; more would only fill memory.
+                    if writing is not None:
+                        await writing
+                    count += len(rows)
+                    writing, rows = asyncio.create_task(self.put_rows(rows)), []
+                    await asyncio.sleep(0)
+        finally:
+            if writing is not None:
+                await writing
+        await self.put_rows(rows)
+        return count + len(rows)
+
+    async def update(self, lead: KeyRef, reads: Sequence[KeyRef], apply: Callable[[Sequence[Row | None]], Sequence[Row]]) -> Outcome:
+        """Read rows and write what `apply` makes of them, along the way of the leading key, with nobody in between.
+
+        Raises:
+            CapabilityError: The primary cannot.
+            StoreError: The primary did not commit; `apply` has no effect.
+            MirrorWriteError: A mirror did not commit the result.
+        """
+        while self._settling is not None:
+            await self._settling.wait()
+        path = self.path(lead.kind, lead.key)
+        self.stores[path.route.primary].require(Capability.UPDATE, "read and write in one step")
+        step = Update(self.stamper.tenant, tuple(reads), apply)
+        outcome = await path.lane.write((step,), path.followers)
+        if outcome.failures:
+            raise MirrorWriteError(Ack(lead.kind.name, lead.key, None, self.stamper.clock.last, path.route.primary, outcome.mirrored), outcome.failures)
+        return outcome
+
+    async def get(self, kind: KindSpec, key: Key) -> Row | None:
+        """Return the live row of a key; None if there is none."""
+        path = self.path(kind, key)
+        row = await path.reader.get(kind, self.stamper.tenant, key)
+        if path.route.shadow is not None and self.observer is not None:
+            stores = self.stores
+            self.observer.offer_keys(stores[path.route.reader], stores[path.route.shadow], kind, self.stamper.tenant, (key,), (row,))
+        return None if row is None or row.deleted else row
+
+    async def query(self, query: Query) -> Sequence[Row]:
+        """Return a page of rows."""
+        route = self._plan.listing(query.kind)
+        rows = await self.stores[route.reader].query(query)
+        if route.shadow is not None and self.observer is not None:
+            self.observer.offer_query(self.stores[route.reader], self.stores[route.shadow], query, rows)
+        return rows
+
+    async def pages(self, query: Query) -> AsyncIterator[Sequence[Row]]:
+        """Yield page after page, all from the store that is read when the listing begins."""
+        store = self.stores[self._plan.listing(query.kind).reader]
+        while True:
+            rows = await store.query(query)
+            if rows:
+                yield rows
+            if len(rows) < query.limit:
+                return
+            query = _after(query, rows[-1])
+
+    async def summarize(self, request: Summarize) -> Sequence[GroupSummary]:
+        """Count live rows on the store that is read."""
+        return await self.stores[self._plan.listing(request.kind).reader].summarize(request)
+
+    async def purge(self, kind: KindSpec, before: datetime) -> int:
+        """Remove rows by age from the primary and every mirror; returns how many on the primary."""
+        route = self._plan.listing(kind)
+        removed = await self.stores[route.primary].purge(kind, self.stamper.tenant, before)
+        for name in route.mirrors:
+            await self.stores[name].purge(kind, self.stamper.tenant, before)
+        return removed
+
+    async def close(self) -> None:
+        """Finish every write and read under way."""
+        for lane in self.lanes.values():
+            await lane.close()
+        for reader in self._readers.values():
+            await reader.close()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+
+def _chunks(rows: Sequence[Row]) -> list[Sequence[Row]]:
+    return [rows[at : at + CHUNK] for at in range(0, len(rows), CHUNK)]
+
+
+def _after(query: Query, row: Row) -> Query:
+    return Query(query.kind, query.tenant, query.where, query.descending, query.limit, row.position, query.include_deleted)
+
+
+def _ack(row: Row, route: Route, outcome: Outcome) -> Ack:
+    kind = row.kind
+    key = row.values[: len(kind.key)]
+    record_id = key[0] if kind.shape is Shape.LOG else None
+    ack = Ack(kind.name, key, record_id, row.version, route.primary, outcome.mirrored)  # type: ignore[arg-type]
+    if outcome.failures:
+        raise MirrorWriteError(ack, outcome.failures)
+    return ack

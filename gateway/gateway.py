@@ -1,0 +1,171 @@
+"""`Gateway`: opens the stores that the settings name, follows the phases, and answers the calls of `gateway.api`."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Mapping
+from contextlib import AsyncExitStack
+from datetime import timedelta
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from gateway.api import GatewayHealth
+from gateway.bot_calls import BotCalls
+from gateway.buffer import Buffer, BufferOptions
+from gateway.config import Configuration, load_configuration, open_context
+from gateway.dispatch import StoreSet
+from gateway.divergences import DivergenceLog
+from gateway.engine import Engine
+from gateway.lanes import LaneOptions
+from gateway.migration.control import ControlStore
+from gateway.migration.follow import PlanFollower
+from gateway.records.stamp import Stamper
+from gateway.records.version import HybridClock
+from gateway.registry import discover
+from gateway.routing import RoutingPlan
+from gateway.shadow import ShadowReader
+from gateway.telemetry import Counters
+
+__all__ = ["Gateway"]
+
+_log = logging.getLogger(__name__)
+
+
+class Gateway(BotCalls):
+    """The storage of a bot: `async with Gateway() as gateway: await gateway.insert_trade(...)`.
+
+    Without arguments everything comes from the environment (`STORAGE_BACKENDS` and the rest, see
+    docs/configuration.md), and without that too, from SQLite under `./storage`.
+
+    Args:
+        backends: As in `STORAGE_BACKENDS`; wins over the environment.
+        plugins: Plugin objects of this process, such as wrappers, beside the installed ones.
+        environ: Variables to use instead of the process's.
+        env_file: File of variables that the environment wins over; None reads none.
+        settings: Any other setting by its name without `STORAGE_`, in lower case: `data_dir=...`, `phase=...`.
+    """
+
+    def __init__(
+        self,
+        backends: str | None = None,
+        *,
+        plugins: Iterable[object] = (),
+        environ: Mapping[str, str] | None = None,
+        env_file: Path | None = Path(".env"),
+        **settings: Any,
+    ) -> None:
+        overrides = {**settings, **({} if backends is None else {"backends": backends})}
+        self._registry = discover()
+        for at, plugin in enumerate(plugins):
+            self._registry.register(plugin, f"in-process-{at}")
+        self.configuration: Configuration = load_configuration(
+            self._registry, environ=environ, env_file=env_file, overrides=overrides
+        )
+        self._kinds = self._registry.kinds
+        self._closers: AsyncExitStack | None = None
+        self._stores: StoreSet | None = None
+        self._shadow: ShadowReader | None = None
+        self._follower: PlanFollower | None = None
+        self.counters = Counters()
+
+    def __repr__(self) -> str:
+        names = ",".join(store.instance for store in self.configuration.stores)
+        return f"<Gateway {names} {'open' if self._engine is not None else 'closed'}>"
+
+    async def __aenter__(self) -> Self:
+        return await self.open()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    @property
+    def plan(self) -> RoutingPlan:
+        """The routes in force at this moment."""
+        return self.engine.plan
+
+    async def open(self) -> Self:
+        """Open every store and begin to follow the control store. Opening an open gateway does nothing.
+
+        Raises:
+            ConfigurationError: The settings, the plugins or the control store cannot be used.
+            StoreError: A store cannot be opened; those opened before it are closed again.
+        """
+        if self._closers is not None:
+            return self
+        self._registry.warn()
+        async with AsyncExitStack() as closers:
+            await self._open(closers)
+            self._closers = closers.pop_all()
+        return self
+
+    async def _open(self, closers: AsyncExitStack) -> None:
+        """Start the parts from the stores upward; each registers how it is stopped, in the opposite order."""
+        configuration = self.configuration
+        settings = configuration.settings
+        self._stores = stores = StoreSet(self._registry.manager, settings.timeout)
+        closers.push_async_callback(stores.close)
+        for store in configuration.stores:
+            await stores.open(store.spec, open_context(configuration, store, tuple(self._kinds)))
+        control = ControlStore(configuration.control_path)
+        divergences = DivergenceLog(control, counters=self.counters)
+        closers.push_async_callback(divergences.aclose)
+        self._shadow = ShadowReader(
+            divergences, sample=settings.shadow_sample, timeout=settings.shadow_timeout, counters=self.counters
+        )
+        closers.push_async_callback(self._shadow.aclose)
+        self._follower = PlanFollower(
+            control, configuration.plan, settings.control_poll, self._follow, counters=self.counters
+        )
+        plan = await self._follower.start()
+        closers.push_async_callback(self._follower.aclose)
+        self._engine = engine = Engine(
+            {store.name: store for store in stores.stores},
+            plan,
+            Stamper(settings.tenant, HybridClock(timedelta(seconds=settings.clock_max_ahead))),
+            LaneOptions(settings.lane_rows, settings.batch_rows, settings.lane_policy, settings.retry_seconds),
+            self._shadow,
+        )
+        closers.push_async_callback(self._close_engine)
+        self._buffer = Buffer(
+            engine.put_rows,
+            BufferOptions(settings.buffer_rows, settings.buffer_seconds, settings.buffer_capacity, settings.buffer_policy),
+        )
+        closers.push_async_callback(self._buffer.close)
+
+    async def close(self) -> None:
+        """Write what is buffered, finish what is under way, close every store. Calling it again does nothing.
+
+        Raises:
+            StoreError: Buffered rows could not be written; the note on the error says how many are lost.
+        """
+        closers, self._closers = self._closers, None
+        if closers is not None:
+            try:
+                await closers.aclose()
+            finally:
+                self._engine = self._buffer = None
+
+    async def _close_engine(self) -> None:
+        if self._engine is not None:
+            await self._engine.close()
+
+    def _follow(self, plan: RoutingPlan) -> None:
+        _log.info("following epoch %d of the control store", plan.epoch)
+        if self._engine is not None:
+            self._engine.switch(plan)
+
+    async def health(self) -> GatewayHealth:
+        """Return whether every store answers; see `gateway.api.Maintenance.health`."""
+        engine = self.engine
+        backends = {name: await store.health() for name, store in engine.stores.items()}
+        details = {
+            "epoch": engine.plan.epoch,
+            "lanes": {name: lane.counters() for name, lane in engine.lanes.items()},
+            "buffer": self.buffer.counters(),
+            "counters": self.counters.snapshot(),
+            "control_lost": self._follower.lost if self._follower is not None else None,
+        }
+        return GatewayHealth(ok=all(health.ok for health in backends.values()), backends=backends, details=details)

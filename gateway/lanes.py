@@ -1,0 +1,373 @@
+"""Lanes: one queue of writes for each store, committed in groups.
+
+A lane takes whatever queued up while the previous commit was running and commits it together: nobody waits for a
+timer, a lone write is not delayed, and under load one fsync serves many callers. Writes of one lane take effect in
+the order they were submitted.
+
+A write may have followers, the lanes of its mirrors: what the primary committed is handed on, and the caller's
+future resolves when the last one is through. The hand-over does not depend on the caller, so a cancelled caller
+leaves no mirror behind.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Sequence
+from enum import StrEnum
+from typing import Any
+
+from tenacity import AsyncRetrying, retry_if_exception, stop_after_delay, wait_random_exponential
+
+from gateway.backend import Group, Step, Update, WriteBatch, WriteReceipt
+from gateway.dispatch import Store
+from gateway.errors import GatewayClosedError, GatewayError, QueueFullError, StoreError, WriteRejectedError
+from gateway.records.row import Row
+
+__all__ = ["FullPolicy", "Lane", "LaneOptions", "Outcome"]
+
+
+class FullPolicy(StrEnum):
+    """What a full queue does with the next write."""
+
+    BLOCK = "block"
+    """The caller waits for room, in order."""
+    REFUSE = "refuse"
+    """The caller gets `QueueFullError`."""
+
+
+class LaneOptions:
+    """Bounds of a lane.
+
+    Args:
+        rows: Rows accepted but not yet finished, at most.
+        batch: Rows of one commit, at most (a single write with more is committed on its own).
+        policy: What happens at the bound.
+        retry: Seconds for which a transient failure is tried again; every write is idempotent.
+    """
+
+    __slots__ = ("batch", "policy", "retry", "rows")
+
+    def __init__(
+        self, rows: int = 10_000, batch: int = 1_000, policy: FullPolicy = FullPolicy.BLOCK, retry: float = 2.0
+    ) -> None:
+        self.rows = rows
+        self.batch = batch
+        self.policy = policy
+        self.retry = retry
+
+
+class Outcome:
+    """What became of one write.
+
+    Attributes:
+        superseded: The newest stored version that was newer than one of its rows; 0 if all were stored.
+        mirrored: Names of the followers that have it.
+        failures: Followers that do not, with their errors.
+    """
+
+    __slots__ = ("failures", "mirrored", "superseded")
+
+    def __init__(self) -> None:
+        self.superseded = 0
+        self.mirrored: tuple[str, ...] = ()
+        self.failures: dict[str, GatewayError] = {}
+
+
+class _Pending:
+    """A write on its way: its steps, who waits for it, and where it goes next."""
+
+    __slots__ = ("followers", "future", "generation", "origin", "outcome", "steps")
+
+    def __init__(
+        self,
+        steps: Sequence[Step],
+        future: asyncio.Future[Outcome],
+        origin: Lane,
+        generation: int,
+        followers: tuple[Lane, ...],
+    ) -> None:
+        self.steps = steps
+        self.future = future
+        self.origin = origin
+        self.generation = generation
+        self.followers = followers
+        self.outcome: Outcome | None = None
+
+
+class Lane:
+    """The write lane of one store.
+
+    Args:
+        store: Where batches go.
+        options: Its bounds.
+    """
+
+    def __init__(self, store: Store, options: LaneOptions | None = None) -> None:
+        self.store = store
+        self._options = options or LaneOptions()
+        self._queue: deque[_Pending] = deque()
+        self._waiting: deque[asyncio.Future[None]] = deque()
+        self._rows = 0
+        # Writes under way, counted by generation; a barrier begins a new one and waits for the older to run empty.
+        self._generation = 0
+        self._active: dict[int, int] = {0: 0}
+        self._barriers: list[tuple[int, asyncio.Future[None]]] = []
+        self._wake: asyncio.Future[None] | None = None
+        self._loop = asyncio.get_running_loop()
+        self._worker = self._loop.create_task(self._run(), name=f"lane {store.name}")
+        self._closing = False
+        self.batches = 0
+        self.written = 0
+        self.failed = 0
+
+    def __repr__(self) -> str:
+        return f"<Lane {self.store.name} rows={self._rows}{' closing' if self._closing else ''}>"
+
+    @property
+    def depth(self) -> int:
+        """Rows accepted but not finished."""
+        return self._rows
+
+    def counters(self) -> dict[str, int]:
+        """Return what the lane has done since it was opened."""
+        return {"depth": self._rows, "batches": self.batches, "rows": self.written, "failed": self.failed}
+
+    async def write(self, steps: Sequence[Step], followers: tuple[Lane, ...] = ()) -> Outcome:
+        """Commit steps, then hand them to the followers, and return when all are through.
+
+        A caller that is cancelled before its batch begins writes nothing; later, the write completes without it.
+
+        Raises:
+            StoreError: The store did not commit; nothing was handed on.
+            QueueFullError: The lane is full and refuses.
+            GatewayClosedError: The lane is closed.
+        """
+        rows = len(steps)
+        generation = self._generation
+        self._active[generation] += 1
+        if self._rows and (self._waiting or self._rows + rows > self._options.rows):
+            await self._room(rows, generation)
+        if self._closing:
+            self._settle(0, generation)
+            raise GatewayClosedError("the gateway is closed; nothing was written")
+        self._rows += rows
+        future: asyncio.Future[Outcome] = self._loop.create_future()
+        self._enqueue(_Pending(steps, future, self, generation, followers))
+        return await future
+
+    async def barrier(self) -> None:
+        """Return once everything submitted before this call is finished, followers included."""
+        if not any(self._active.values()):
+            return
+        future = self._loop.create_future()
+        self._barriers.append((self._generation, future))
+        self._generation += 1
+        self._active[self._generation] = 0
+        await future
+
+    async def close(self) -> None:
+        """Finish what is queued, then stop. Writes submitted afterwards are refused."""
+        await self.barrier()
+        self._closing = True
+        self._worker.cancel()
+        await asyncio.gather(self._worker, return_exceptions=True)
+
+    async def _room(self, rows: int, generation: int) -> None:
+        """Wait, in order, until there is room for more rows; or refuse, by policy."""
+        if self._options.policy is FullPolicy.REFUSE:
+            self._settle(0, generation)
+            raise QueueFullError(
+                f"{self.store.name}: {self._rows} rows wait to be written, the bound is {self._options.rows}; the write was "
+                "refused. Slow down, raise STORAGE_LANE_ROWS, or set STORAGE_LANE_POLICY=block"
+            )
+        enqueue = self._waiting.append
+        while True:
+            turn = self._loop.create_future()
+            enqueue(turn)
+            enqueue = self._waiting.appendleft  # who was woken too early keeps the place at the head
+            try:
+                await turn
+            except BaseException:
+                if not turn.cancelled():
+                    self._next_waiting()  # the turn was given to a caller that left; pass it on
+                self._settle(0, generation)
+                raise
+            if not self._rows or self._rows + rows <= self._options.rows:
+                return
+
+    def _enqueue(self, pending: _Pending) -> None:
+        self._queue.append(pending)
+        wake = self._wake
+        if wake is not None:
+            self._wake = None
+            if not wake.done():
+                wake.set_result(None)
+
+    async def _run(self) -> None:
+        """Commit batch after batch, for as long as the lane lives."""
+        while True:
+            if not self._queue:
+                self._wake = self._loop.create_future()
+                await self._wake
+            batch = self._take()
+            if batch:
+                await self._commit(batch)
+            if self._queue:
+                # Callers just woken get to queue again first: their writes then share the next commit.
+                await asyncio.sleep(0)
+
+    def _take(self) -> list[_Pending]:
+        """Take what fits one commit, leaving out callers that gave up before it began."""
+        batch: list[_Pending] = []
+        rows = 0
+        queue = self._queue
+        limit = self._options.batch
+        while queue and (not batch or rows + len(queue[0].steps) <= limit):
+            pending = queue.popleft()
+            if pending.outcome is None and pending.future.cancelled():
+                pending.origin._settle(len(pending.steps), pending.generation)
+                continue
+            rows += len(pending.steps)
+            batch.append(pending)
+        return batch
+
+    async def _commit(self, batch: list[_Pending]) -> None:
+        steps: Sequence[Step] = batch[0].steps if len(batch) == 1 else [step for item in batch for step in item.steps]
+        try:
+            receipt = await self._write(WriteBatch(steps))
+        except GatewayError as error:
+            if len(batch) > 1 and _concerns_one(error):
+                for item in batch:
+                    await self._commit([item])
+                return
+            for item in batch:
+                self._fail(item, error)
+            return
+        except BaseException as error:
+            closed = GatewayClosedError("the gateway was closed while the write was under way; whether it was applied is unknown")
+            closed.__cause__ = error
+            for item in batch:
+                self._fail(item, closed)
+            raise
+        self.batches += 1
+        self.written += len(steps)
+        offset = 0
+        for item in batch:
+            self._done(item, receipt, offset)
+            offset += len(item.steps)
+
+    async def _write(self, batch: WriteBatch) -> WriteReceipt:
+        """Hand a batch to the store. Trying again is prepared only once something transient has failed."""
+        try:
+            return await self.store.write(batch)
+        except StoreError as error:
+            if not error.transient or self._options.retry <= 0:
+                raise
+        attempts = AsyncRetrying(
+            retry=retry_if_exception(lambda error: isinstance(error, StoreError) and error.transient),
+            stop=stop_after_delay(self._options.retry),
+            wait=wait_random_exponential(multiplier=0.02, max=0.5),
+            reraise=True,
+        )
+        return await attempts(self.store.write, batch)
+
+    def _done(self, item: _Pending, receipt: WriteReceipt, offset: int) -> None:
+        """Take note of a commit and send the write on to its next lane, or home."""
+        outcome = item.outcome
+        if outcome is None:
+            outcome = item.outcome = Outcome()
+            if receipt.superseded:
+                outcome.superseded = max((receipt.superseded.get(offset + at, 0) for at in range(len(item.steps))), default=0)
+        else:
+            outcome.mirrored = (*outcome.mirrored, self.store.name)
+        if item.followers:
+            self._forward(item, _replicated(item.steps, receipt, offset))
+        else:
+            self._resolve(item)
+
+    def _forward(self, item: _Pending, steps: Sequence[Step]) -> None:
+        follower, *rest = item.followers
+        item.followers = tuple(rest)
+        if not steps:
+            self._resolve(item)
+            return
+        onward = _Pending(steps, item.future, item.origin, item.generation, item.followers)
+        onward.outcome = item.outcome
+        onward.origin._rows += len(steps) - len(item.steps)  # the bound counts what is really under way
+        follower._enqueue(onward)
+
+    def _fail(self, item: _Pending, error: GatewayError) -> None:
+        """Report a failure: the primary's to the caller, a mirror's as part of the outcome."""
+        self.failed += 1
+        if item.outcome is None:
+            if not item.future.done():
+                item.future.set_exception(error)
+            item.origin._settle(len(item.steps), item.generation)
+            return
+        item.outcome.failures[self.store.name] = error
+        if item.followers:
+            self._forward(item, item.steps)
+        else:
+            self._resolve(item)
+
+    def _resolve(self, item: _Pending) -> None:
+        if not item.future.done():
+            item.future.set_result(item.outcome)  # type: ignore[arg-type]
+        item.origin._settle(len(item.steps), item.generation)
+
+    def _settle(self, rows: int, generation: int) -> None:
+        """Count a write as finished, let waiting writers in and barriers down."""
+        self._rows -= rows
+        self._active[generation] -= 1
+        if self._waiting:
+            self._next_waiting()
+        if self._barriers and not self._active[generation]:
+            self._lower_barriers()
+
+    def _lower_barriers(self) -> None:
+        """Release the barriers whose generations, and all before them, have run empty."""
+        busy = min((generation for generation, count in self._active.items() if count), default=self._generation + 1)
+        waiting: list[tuple[int, asyncio.Future[None]]] = []
+        for generation, future in self._barriers:
+            if generation >= busy:
+                waiting.append((generation, future))
+            elif not future.done():
+                future.set_result(None)
+        self._barriers = waiting
+        self._active = {g: count for g, count in self._active.items() if count or g >= self._generation}
+
+    def _next_waiting(self) -> None:
+        """Wake the longest waiting writer if there is room; it wakes the next when it is through."""
+        while self._waiting and (not self._rows or self._rows < self._options.rows):
+            turn = self._waiting.popleft()
+            if not turn.done():
+                turn.set_result(None)
+                return
+
+
+def _concerns_one(error: GatewayError) -> bool:
+    """Tell whether a failure is about one write of the batch, so that the others deserve a try of their own."""
+    return isinstance(error, WriteRejectedError) or not isinstance(error, StoreError)
+
+
+def _replicated(steps: Sequence[Step], receipt: WriteReceipt, offset: int) -> Sequence[Step]:
+    """Return what mirrors get: the rows as they are, and the rows that updates came to.
+
+    A row that lost against a newer one is left out: the newer one reaches the mirror with its own write.
+    """
+    if not receipt.superseded and not receipt.updated:
+        return steps
+    replicated: list[Any] = []
+    for at, step in enumerate(steps, offset):
+        if isinstance(step, Update):
+            rows = receipt.updated.get(at, ())
+            replicated.extend([Group(rows)] if rows else [])
+        elif at not in receipt.superseded or isinstance(step, Group):
+            replicated.append(step)
+    return replicated
+
+
+def rows_of(steps: Sequence[Step]) -> list[Row]:
+    """Return the rows in steps that carry rows."""
+    return [row for step in steps for row in (step.rows if isinstance(step, Group) else (step,)) if isinstance(row, Row)]

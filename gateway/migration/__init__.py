@@ -1,0 +1,1 @@
+"""Moving a bot from one store to another: phases, the control store, copying, verifying."""

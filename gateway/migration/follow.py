@@ -1,0 +1,152 @@
+"""Following the control store: a running bot takes over each decision within moments, without a restart."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from typing import Final
+
+from gateway.errors import ConfigurationError
+from gateway.migration.control import ControlStore, MemberId
+from gateway.migration.decisions import ControlState, resolve
+from gateway.routing import RoutingPlan
+from gateway.telemetry import Counters
+
+__all__ = ["PlanFollower"]
+
+_log: Final = logging.getLogger(__name__)
+
+
+class PlanFollower:
+    """Watches the control store and hands over each new plan.
+
+    A follower that loses sight of the control store (it is gone, damaged, or went back to an older epoch) keeps the
+    plan it has, says so once in the log and in `lost`, and goes on looking. It never falls back to the environment,
+    which may be phases behind.
+
+    Args:
+        store: The control store.
+        base: The plan from the environment.
+        poll: Seconds between two looks; a change is followed within twice that.
+        on_change: Called in the event loop with each new plan, in the order of epochs.
+        beat: Seconds between two notes to the control store that this gateway runs.
+        counters: Where losses of sight are counted.
+    """
+
+    def __init__(
+        self,
+        store: ControlStore,
+        base: RoutingPlan,
+        poll: float,
+        on_change: Callable[[RoutingPlan], None],
+        *,
+        beat: float = 5.0,
+        counters: Counters | None = None,
+    ) -> None:
+        self.member = MemberId.draw()
+        self.plan = base
+        self.lost: str | None = None
+        self._store = store
+        self._base = base
+        self._poll = poll
+        self._beat = beat
+        self._on_change = on_change
+        self._counters = counters or Counters()
+        self._closing = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+        self._beat_due = 0.0
+        self._registered = False
+
+    def __repr__(self) -> str:
+        sight = f" lost: {self.lost}" if self.lost else ""
+        return f"<PlanFollower epoch={self.plan.epoch}{sight}>"
+
+    async def start(self) -> RoutingPlan:
+        """Read what was decided so far, begin to follow, and return the plan to start with.
+
+        Raises:
+            ConfigurationError: The control store cannot be read. A bot that has no plan yet must not guess one.
+        """
+        state = await asyncio.to_thread(self._store.state)
+        self.plan = resolve(self._base, state)
+        self._task = asyncio.create_task(self._follow(), name="gateway-follow")
+        return self.plan
+
+    async def aclose(self) -> None:
+        """Stop following and leave the list of members. Calling it again does nothing."""
+        self._closing.set()
+        task, self._task = self._task, None
+        if task is None:
+            return
+        await task
+        if self._registered:
+            try:
+                await asyncio.to_thread(self._store.leave, self.member)
+            except ConfigurationError as error:
+                self._lose(error)
+
+    async def _follow(self) -> None:
+        while not self._closing.is_set():
+            await self._look()
+            try:
+                await asyncio.wait_for(self._closing.wait(), self._poll)
+            except TimeoutError:
+                continue
+
+    async def _look(self) -> None:
+        """Look once; whatever goes wrong is reported, and the plan stays."""
+        known = self.plan.epoch
+        try:
+            state = await asyncio.to_thread(self._read, known)
+            if state is not None:
+                self._adopt(state)
+            await self._say_alive(changed=state is not None)
+        except ConfigurationError as error:
+            self._lose(error)
+        except Exception as error:  # noqa: BLE001 - a follower that dies would leave the bot behind without a word
+            self._lose(error)
+        else:
+            self._see()
+
+    def _read(self, known: int) -> ControlState | None:
+        """Return the decisions if the epoch moved on since; runs in a thread."""
+        epoch = self._store.epoch()
+        if epoch < known:
+            raise ConfigurationError(
+                f"the control store {self._store.path} is gone or went back from epoch {known} to {epoch}; "
+                "bring it back, or restart the bots to let them begin anew"
+            )
+        return self._store.state() if epoch > known else None
+
+    def _adopt(self, state: ControlState) -> None:
+        plan = resolve(self._base, state)
+        # The plan counts as followed only once the gateway took it; if that fails, the next look tries again.
+        self._on_change(plan)
+        self.plan = plan
+
+    async def _say_alive(self, *, changed: bool) -> None:
+        if not changed and time.monotonic() < self._beat_due:
+            return
+        if await asyncio.to_thread(self._note):
+            self._registered = True
+            self._beat_due = time.monotonic() + self._beat
+
+    def _note(self) -> bool:
+        """Note this member; a control store that nobody needed so far is not made for it. Runs in a thread."""
+        present = self._store.file.present()
+        if present:
+            self._store.beat(self.member, self.plan.epoch)
+        return present
+
+    def _lose(self, error: Exception) -> None:
+        self._counters.control_lost += 1
+        if self.lost is None:
+            _log.warning("the control store is out of sight; keeping the plan of epoch %d: %s", self.plan.epoch, error)
+        self.lost = str(error)
+
+    def _see(self) -> None:
+        if self.lost is not None:
+            _log.warning("the control store is in sight again, at epoch %d", self.plan.epoch)
+            self.lost = None

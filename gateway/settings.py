@@ -1,0 +1,192 @@
+"""Every setting of the gateway itself, with its unit and its default. Backends declare their own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal
+from uuid import UUID
+
+from pydantic import BeforeValidator, Field, field_validator, model_validator
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from gateway.migration.phases import Phase
+from gateway.records.stamp import DEFAULT_TENANT
+from gateway.redaction import redact
+from gateway.routing import MirrorMode
+
+__all__ = ["PREFIX", "FullPolicy", "GatewaySettings"]
+
+PREFIX: Final = "STORAGE_"
+
+FullPolicy = Literal["block", "refuse"]
+"""What a full queue does: let the caller wait, or raise `QueueFullError`."""
+
+
+def _share(value: Any) -> Any:  # noqa: ANN401 - a validator is given whatever the user wrote
+    """Read `5%` as 0.05."""
+    if not isinstance(value, str) or not value.strip().endswith("%"):
+        return value
+    try:
+        return float(value.strip().removesuffix("%")) / 100
+    except ValueError:
+        raise ValueError("must be a number between 0 and 1, or a percentage such as 5%") from None
+
+
+def _listed(value: Any) -> Any:  # noqa: ANN401 - the same
+    """Read a comma list."""
+    return tuple(filter(None, map(str.strip, value.split(",")))) if isinstance(value, str) else value
+
+
+def _joined(value: Any) -> Any:  # noqa: ANN401 - the same
+    """Take a list of backends where one text is wanted, for callers that write Python."""
+    return ",".join(map(str, value)) if isinstance(value, Iterable) and not isinstance(value, str) else value
+
+
+def _lowered(value: Any) -> Any:  # noqa: ANN401 - the same
+    return value.strip().lower() if isinstance(value, str) else value
+
+
+Seconds = Annotated[float, Field(gt=0, le=86_400, allow_inf_nan=False)]
+Rows = Annotated[int, Field(ge=1, le=10_000_000)]
+Policy = Annotated[FullPolicy, BeforeValidator(_lowered)]
+
+
+class GatewaySettings(BaseSettings):
+    """Settings of the gateway. Each field is read from `STORAGE_<FIELD>`; `gateway.config` does the reading.
+
+    The variables are resolved outside, by `load_configuration`, and handed in: that keeps where each value came
+    from, and keeps the process environment out of everything that did not ask for it.
+    """
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX, frozen=True, extra="forbid", hide_input_in_errors=True, validate_default=False
+    )
+
+    backends: Annotated[str | None, BeforeValidator(_joined)] = Field(
+        None,
+        description="Comma list of `[instance=]backend[:location]`, one store or two; the first is the old store. "
+        "Unset means sqlite under STORAGE_DATA_DIR.",
+    )
+    data_dir: Path = Field(
+        Path("storage"),
+        description="Directory of stores that have no location of their own, and of the control store.",
+    )
+    phase: Annotated[Phase | None, BeforeValidator(_lowered)] = Field(
+        None,
+        description="Phase of every kind: legacy, dual_write, shadow_read, cutover or complete. "
+        "Unset means dual_write with two stores and legacy with one.",
+    )
+    cutover: str = Field(
+        "",
+        description="Kinds that the new store leads ahead of the phase, whole or a share of their keys: `trades,positions:25%`.",
+    )
+    shadow_sample: Annotated[float, BeforeValidator(_share), Field(ge=0, le=1)] = Field(
+        0.01,
+        description="Share of reads that are repeated on the shadow store and compared: 0 to 1, or a percentage.",
+    )
+    shadow_timeout: Seconds = Field(2.0, description="Seconds after which a shadow read counts as timed out.")
+    mirror_mode: Annotated[MirrorMode, BeforeValidator(_lowered)] = Field(
+        MirrorMode.SYNC, description="How the mirror is written: sync (the caller waits for both) or off."
+    )
+    tenant: str = Field(DEFAULT_TENANT, description="UUID of the tenant whose rows are written and read.")
+    control_url: str | None = Field(
+        None,
+        description="Path, or sqlite:///path, of the control store. Unset means control.db under STORAGE_DATA_DIR.",
+    )
+    control_poll: Seconds = Field(0.25, description="Seconds between two looks at the control store.")
+    plugins_deny: Annotated[tuple[str, ...], BeforeValidator(_listed)] = Field(
+        (),
+        description="Comma list of plugins to leave alone: a name, a distribution, or `distribution:name`.",
+    )
+    clock_max_ahead: Seconds = Field(
+        60.0, description="Seconds that a version may run ahead of this machine's clock before it is refused."
+    )
+    lane_rows: Rows = Field(10_000, description="Rows that may wait in the write queue of one store.")
+    batch_rows: Rows = Field(1_000, description="Rows that one commit takes at most.")
+    lane_policy: Policy = Field(
+        "block",
+        description="What a full write queue does: block (the caller waits) or refuse (QueueFullError).",
+    )
+    buffer_rows: Rows = Field(100, description="Buffered rows that make a flush.")
+    buffer_seconds: Seconds = Field(
+        1.0, description="Seconds after which buffered rows are flushed, however few."
+    )
+    buffer_capacity: Rows = Field(
+        10_000, description="Rows that the buffer holds at most while a store is slow."
+    )
+    buffer_policy: Policy = Field(
+        "block", description="What a full buffer does: block (the caller waits) or refuse (QueueFullError)."
+    )
+    timeout: Seconds = Field(30.0, description="Seconds after which a call to a store is given up.")
+    environment: str = Field(
+        "development",
+        description="Where this runs; `production` (or `prod`) is recognised. Also read from ENVIRONMENT and RAILWAY_ENVIRONMENT.",
+    )
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],  # noqa: ARG003 - pydantic-settings calls it with these names
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - the same
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - the same
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - the same
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Take what is handed in and nothing else; `gateway.config` reads the variables."""
+        return (init_settings,)
+
+    @field_validator("data_dir")
+    @classmethod
+    def _expand(cls, value: Path) -> Path:
+        return value.expanduser()
+
+    @field_validator("mirror_mode", mode="before")
+    @classmethod
+    def _announce_journal(cls, value: object) -> object:
+        if isinstance(value, str) and value.strip().lower() == "journaled":
+            raise ValueError("must be sync or off: the durable journal is not in this release")
+        return value
+
+    @field_validator("tenant")
+    @classmethod
+    def _canonical_tenant(cls, value: str) -> str:
+        try:
+            return str(UUID(value.strip()))
+        except ValueError:
+            raise ValueError(f"must be a UUID such as {DEFAULT_TENANT}") from None
+
+    @field_validator("control_url")
+    @classmethod
+    def _sqlite_control(cls, value: str | None) -> str | None:
+        scheme, separator, _ = (value or "").partition("://")
+        if separator and (scheme != "sqlite" or not (value or "").startswith("sqlite:///")):
+            raise ValueError(
+                "must be a path, or sqlite:///path: this release keeps its control store in a SQLite file"
+            )
+        return value
+
+    @model_validator(mode="after")
+    def _hold_a_flush(self) -> GatewaySettings:
+        if self.buffer_capacity < self.buffer_rows:
+            raise ValueError(
+                f"{PREFIX}BUFFER_CAPACITY ({self.buffer_capacity}) must be at least {PREFIX}BUFFER_ROWS ({self.buffer_rows})"
+            )
+        return self
+
+    @property
+    def control_path(self) -> Path:
+        """File of the control store."""
+        if self.control_url is None:
+            return self.data_dir / "control.db"
+        return Path(self.control_url.removeprefix("sqlite:///")).expanduser()
+
+    @property
+    def is_production(self) -> bool:
+        """Whether this runs in production, by `environment`."""
+        return self.environment.strip().lower() in {"production", "prod"}
+
+    def __repr_args__(self) -> Iterable[tuple[str | None, Any]]:
+        """Show the settings without the passwords that locations may hold."""
+        for name, value in super().__repr_args__():
+            yield name, redact(value) if isinstance(value, str) else value

@@ -1,0 +1,145 @@
+"""SQL text of one kind, made once: guarded upsert, reads by key, purging; and rows to parameters and back.
+
+Identifiers come from registered kinds and are quoted; every value is a parameter.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
+from typing import Any, Final
+
+from gateway.errors import CapabilityError
+from gateway.records.codec import Value
+from gateway.records.kind import KindSpec
+from gateway.records.row import Key, Row
+from gateway.records.types import StorageType
+from gateway.sql.dialect import Dialect, quoted, table_name
+
+__all__ = ["GATEWAY_COLUMNS", "Statements", "statements_of"]
+
+GATEWAY_COLUMNS: Final = ("tenant_id", "version", "digest", "deleted")
+"""Columns that every table has before those of its kind."""
+
+_KEYS_A_STATEMENT: Final = (1, 16, 256)
+"""Sizes that reads by key come in, so that the driver's cache of prepared statements serves them all."""
+
+
+class Statements:
+    """The statements of one kind in one dialect. Get it from `statements_of`.
+
+    Attributes:
+        kind: The kind.
+        table: Its table, quoted.
+        columns: What `row` expects of a result, as a column list.
+        upsert: Stores the row of `parameters`, unless what is stored has the same or a greater stamp.
+        booleans: Positions among the kind's fields that hold flags, which SQLite gives back as numbers.
+    """
+
+    __slots__ = ("_dialect", "_key_sql", "booleans", "columns", "kind", "table", "upsert")
+
+    def __init__(self, kind: KindSpec, dialect: Dialect) -> None:
+        self.kind = kind
+        self._dialect = dialect
+        self.table = quoted(table_name(kind.name))
+        storages = enumerate(spec.storage for spec in kind.fields)
+        self.booleans = tuple(at for at, storage in storages if storage is StorageType.BOOLEAN)
+        fields = [quoted(name) for name in kind.field_names]
+        self.columns = ", ".join(["version", "digest", "deleted", *fields])
+        self.upsert = self._upsert()
+        self._key_sql = {count: self._where_keys(count) for count in _KEYS_A_STATEMENT}
+
+    def __repr__(self) -> str:
+        return f"<Statements {self.kind.name} {self._dialect.name}>"
+
+    def _upsert(self) -> str:
+        columns = [*GATEWAY_COLUMNS, *self.kind.field_names]
+        key = {"tenant_id", *self.kind.key}
+        values = ", ".join(self._dialect.placeholder(number + 1) for number in range(len(columns)))
+        free = [quoted(name) for name in columns if name not in key]
+        changed = ", ".join(f"{name} = excluded.{name}" for name in free)
+        conflict = ", ".join(quoted(name) for name in ("tenant_id", *self.kind.key))
+        names = ", ".join(quoted(name) for name in columns)
+        return (
+            f"INSERT INTO {self.table} ({names}) VALUES ({values}) "  # noqa: S608 - names of a registered kind
+            f"ON CONFLICT ({conflict}) DO UPDATE SET {changed} "
+            f"WHERE (excluded.version, excluded.digest) > ({self.table}.version, {self.table}.digest)"
+        )
+
+    def _where_keys(self, count: int) -> str:
+        names = [quoted(name) for name in self.kind.key]
+        numbers = iter(range(2, 2 + count * len(names)))
+        groups = [[self._dialect.placeholder(next(numbers)) for _ in names] for _ in range(count)]
+        start = f"FROM {self.table} WHERE tenant_id = {self._dialect.placeholder(1)} AND "
+        if count == 1:
+            pairs = zip(names, groups[0], strict=True)
+            return start + " AND ".join(f"{name} = {mark}" for name, mark in pairs)
+        if len(names) == 1:
+            return f"{start}{names[0]} IN ({', '.join(group[0] for group in groups)})"
+        rows = ", ".join(f"({', '.join(group)})" for group in groups)
+        return f"{start}({', '.join(names)}) IN (VALUES {rows})"
+
+    def reads(
+        self, tenant: str, keys: Sequence[Key], columns: str | None = None
+    ) -> Iterator[tuple[str, list[Value]]]:
+        """Yield statements, with their parameters, that together read the rows of keys, in any order.
+
+        Args:
+            tenant: Whose rows.
+            keys: Canonical keys; may repeat.
+            columns: What to select instead of a whole row.
+        """
+        start = 0
+        while start < len(keys):
+            left = len(keys) - start
+            size = next((size for size in _KEYS_A_STATEMENT if size >= left), _KEYS_A_STATEMENT[-1])
+            chunk = keys[start : start + size]
+            start += size
+            # Too few keys for the statement's size: repeating one changes nothing in the answer.
+            flat = [tenant, *(value for key in chunk for value in key), *(chunk[-1] * (size - len(chunk)))]
+            yield f"SELECT {columns or self.columns} {self._key_sql[size]}", flat
+
+    def purge(self, limit: int) -> str:
+        """Return the statement that removes at most `limit` rows of a tenant older than a moment.
+
+        Its parameters are the tenant, the tenant again, and the moment in microseconds.
+
+        Raises:
+            CapabilityError: The kind has no time field, so nothing in it has an age.
+        """
+        kind, mark = self.kind, self._dialect.placeholder
+        if kind.time_field is None:
+            raise CapabilityError(f"{kind.name} has no time field, so its rows have no age to purge by")
+        names = ", ".join(quoted(name) for name in kind.key)
+        old = f"{quoted(kind.time_field)} < {mark(3)} LIMIT {int(limit)}"
+        return (
+            f"DELETE FROM {self.table} WHERE tenant_id = {mark(1)} AND ({names}) IN "  # noqa: S608 - names of a registered kind
+            f"(SELECT {names} FROM {self.table} WHERE tenant_id = {mark(2)} AND {old})"
+        )
+
+    @staticmethod
+    def parameters(row: Row) -> tuple[Value, ...]:
+        """Return what `upsert` takes."""
+        _, tenant, version, digest, deleted, values = row
+        # `+deleted`: drivers bind an int at once, but look for an adapter before they bind a bool.
+        return (tenant, version, digest, +deleted, *values)
+
+    def row(self, tenant: str, record: Sequence[Any]) -> Row:
+        """Return the row that a result of `columns` stands for."""
+        values = tuple(record[3:])
+        if self.booleans:
+            values = self._with_flags(values)
+        return Row(self.kind, tenant, record[0], record[1], bool(record[2]), values)
+
+    def _with_flags(self, values: tuple[Value, ...]) -> tuple[Value, ...]:
+        changed = list(values)
+        for position in self.booleans:
+            if changed[position] is not None:
+                changed[position] = bool(changed[position])
+        return tuple(changed)
+
+
+@lru_cache(maxsize=1024)
+def statements_of(kind: KindSpec, dialect: Dialect) -> Statements:
+    """Return the statements of a kind; made once."""
+    return Statements(kind, dialect)

@@ -1,0 +1,203 @@
+"""Which stores are meant: the grammar of `STORAGE_BACKENDS`, the variables that stand in for it, and their places."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+from urllib.parse import urlsplit
+
+from gateway.backend import BackendSettings, BackendSpec, Capability
+from gateway.catalogue import backend_of_scheme
+from gateway.errors import ConfigurationError, PluginError, UnknownBackendError
+from gateway.redaction import redact
+from gateway.registry import PluginRegistry
+from gateway.variables import Given, Variables
+from gateway.vetting import NAME_PATTERN
+
+__all__ = ["StoreName", "check_locations", "named_stores", "parse_backends"]
+
+BACKENDS: Final = "STORAGE_BACKENDS"
+DATABASE_URL: Final = "DATABASE_URL"
+POSITION_BACKEND: Final = "POSITION_BACKEND"
+DEFAULT_BACKEND: Final = "sqlite"
+
+_EXAMPLE: Final = "json,sqlite or old=sqlite:/var/a.db,new=sqlite:/var/b.db"
+_PLAIN: Final = re.compile(r"[\w=.\- ]{1,60}")
+
+
+@dataclass(frozen=True, slots=True)
+class StoreName:
+    """One store as the user named it.
+
+    Attributes:
+        instance: Its name; the backend's unless the user chose one.
+        backend: Name of the backend.
+        location: Where it is; None leaves that to the backend's settings.
+        source: The variable that said so.
+    """
+
+    instance: str
+    backend: str
+    location: str | None
+    source: str
+
+    def __repr__(self) -> str:
+        return f"<StoreName {self.instance}={self.backend}:{redact(self.location or '')}>"
+
+
+def parse_backends(
+    text: str, backend_of: Callable[[str], str | None] = backend_of_scheme
+) -> tuple[StoreName, ...]:
+    """Read `[instance=]backend[:location]`, once or twice with a comma between.
+
+    Args:
+        text: What the user wrote. A whole URL stands for the backend of its scheme and its location.
+        backend_of: Returns the backend that a URL scheme means.
+
+    Raises:
+        ConfigurationError: The text is no such list, names an instance twice, or names more than two stores.
+    """
+    parts = [part.strip() for part in text.split(",") if part.strip()]
+    _refuse_split_url(parts)
+    stores = tuple(_parse_store(number, part, backend_of) for number, part in enumerate(parts, start=1))
+    for number, store in enumerate(stores):
+        if any(store.instance == other.instance for other in stores[:number]):
+            raise ConfigurationError(
+                f"{BACKENDS} names {store.instance!r} twice; name the instances, as in "
+                f"old={store.backend}:LOCATION,new={store.backend}:LOCATION"
+            )
+    if not 1 <= len(stores) <= 2:
+        raise ConfigurationError(
+            f"{BACKENDS} names {len(stores)} stores, but the gateway writes to one or to two; write it as in {_EXAMPLE}"
+        )
+    return stores
+
+
+def _refuse_split_url(parts: Iterable[str]) -> None:
+    """Refuse a URL that a comma cut in two, before a piece of its password is taken for a backend and quoted."""
+    if any("@" in part and "://" not in part for part in parts):
+        raise ConfigurationError(
+            f"{BACKENDS} holds a location with a comma, which separates stores there; "
+            "name only the backend and put the location into STORAGE_<INSTANCE>_URL"
+        )
+
+
+def _parse_store(number: int, part: str, backend_of: Callable[[str], str | None]) -> StoreName:
+    head, named, rest = part.partition("=")
+    # An equals sign behind the first colon belongs to the location, as in sqlite:/var/a=b.db.
+    instance, body = (head.strip(), rest.strip()) if named and ":" not in head else ("", part)
+    backend, _, location = (item.strip() for item in body.partition(":"))
+    backend = backend.lower()
+    if location.startswith("//"):
+        scheme, _, driver = backend.partition("+")
+        location = f"{scheme}:{location}" if driver else body
+        backend = backend_of(scheme) or scheme
+    instance = instance.lower() or backend
+    if not (NAME_PATTERN.match(backend) and NAME_PATTERN.match(instance)):
+        shown = repr(part) if _PLAIN.fullmatch(part) else f"entry {number}"
+        raise ConfigurationError(
+            f"{BACKENDS}: {shown} is not [instance=]backend[:location] with names of lower case letters, digits and "
+            f"underscores; write it as in {_EXAMPLE}"
+        )
+    return StoreName(instance, backend, location or None, BACKENDS)
+
+
+def named_stores(text: str | None, variables: Variables, registry: PluginRegistry) -> tuple[StoreName, ...]:
+    """Return the stores that are meant: those of `STORAGE_BACKENDS`, or of what stands in for it, or the default.
+
+    Args:
+        text: The value of `STORAGE_BACKENDS`.
+        variables: Where `DATABASE_URL` and `POSITION_BACKEND` are looked up.
+        registry: Tells which backend a URL scheme means.
+
+    Raises:
+        ConfigurationError: They cannot be understood, or contradict each other.
+        UnknownBackendError: No backend has the scheme of `DATABASE_URL`.
+    """
+    if text and text.strip():
+        return parse_backends(text, lambda scheme: _backend_of(scheme, registry))
+    url, position = variables.get(DATABASE_URL), variables.get(POSITION_BACKEND)
+    stores = [
+        store for store in (url and _from_url(url, registry), position and _from_position(position)) if store
+    ]
+    if len(stores) == 2 and stores[0].backend != stores[1].backend:
+        raise ConfigurationError(
+            f"{DATABASE_URL} means {stores[0].backend} and {POSITION_BACKEND} means {stores[1].backend}; "
+            f"set {BACKENDS} to say which, or name both there to move from one to the other"
+        )
+    return tuple(stores[:1]) or (StoreName(DEFAULT_BACKEND, DEFAULT_BACKEND, None, "default"),)
+
+
+def _backend_of(scheme: str, registry: PluginRegistry) -> str | None:
+    """Return the backend of a URL scheme.
+
+    Raises:
+        PluginError: Two installed backends claim it.
+    """
+    found = sorted(name for name, plugin in registry.backends.items() if scheme in plugin.spec.url_schemes)
+    if len(found) > 1:
+        raise PluginError(f"URLs with {scheme}:// mean {' and '.join(found)}; name the backend in {BACKENDS}")
+    return found[0] if found else backend_of_scheme(scheme)
+
+
+def _from_url(given: Given, registry: PluginRegistry) -> StoreName:
+    scheme, separator, rest = str(given.value).strip().partition("://")
+    # SQLAlchemy's URLs name a driver behind a plus sign, which is not ours to choose.
+    scheme = scheme.lower().partition("+")[0]
+    backend = _backend_of(scheme, registry) if separator else None
+    if backend is None:
+        wrong = f"has the scheme {scheme!r}, which no installed backend reads" if separator else "is no URL"
+        raise UnknownBackendError(f"{given.label} {wrong}; correct it, or set {BACKENDS}, which wins over it")
+    return StoreName(backend, backend, f"{scheme}://{rest}", given.name)
+
+
+def _from_position(given: Given) -> StoreName:
+    name = str(given.value).strip().lower()
+    if name not in {"json", "sqlite"}:
+        raise ConfigurationError(f"{given.label} must be json or sqlite; for other stores set {BACKENDS}")
+    return StoreName(name, name, None, given.name)
+
+
+def check_locations(stores: Iterable[tuple[str, BackendSpec, BackendSettings]]) -> None:
+    """Refuse two instances that are one store: they would always agree, and prove nothing.
+
+    Raises:
+        ConfigurationError: Two instances of one backend have the same location, or one has none to tell them apart.
+    """
+    seen: dict[tuple[str, str | None], str] = {}
+    for instance, spec, settings in stores:
+        place = _place(spec, settings.url)
+        # Only the backend knows where a store without a location is, so beside another one of its kind it must say.
+        # A store that keeps nothing is an exception: each opening makes a new one.
+        blind = Capability.DURABLE in spec.capabilities
+        for (backend, other), name in seen.items():
+            if backend != spec.name or (None in (place, other) and not blind):
+                continue
+            if place == other or None in (place, other):
+                variables = " and ".join(f"STORAGE_{item.upper()}_URL" for item in (name, instance))
+                raise ConfigurationError(
+                    f"{BACKENDS}: {name!r} and {instance!r} are the same {backend} store, or may be; "
+                    f"give each its own location, in {BACKENDS} or in {variables}"
+                )
+        seen[spec.name, place] = instance
+
+
+def _place(spec: BackendSpec, url: str | None) -> str | None:
+    """Return a location in a form that is equal for equal stores, as far as that can be told without opening them."""
+    if not url:
+        return None
+    parts = urlsplit(url)
+    if parts.scheme in spec.url_schemes and parts.netloc:
+        try:
+            port = parts.port
+        except ValueError:
+            port = None
+        return f"//{parts.hostname}:{port}{parts.path}"
+    bare = (
+        url.removeprefix(f"{parts.scheme}:").removeprefix("///") if parts.scheme in spec.url_schemes else url
+    )
+    return os.path.realpath(Path(bare).expanduser())

@@ -1,0 +1,101 @@
+"""The SQLite backend: the data-path hooks over one writing connection and a few reading ones."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Final
+
+from gateway.backend import GroupSummary, Health, RangeDigest, Summarize, WriteBatch, WriteReceipt
+from gateway.errors import StoreError, StoreReadOnlyError
+from gateway.hookspecs import hookimpl
+from gateway.query import Query, ReadRange
+from gateway.records.codec import to_micros
+from gateway.records.kind import KindSpec
+from gateway.records.row import Key, Row
+from gateway_sqlite.connection import StoreConnection
+from gateway_sqlite.health import read_facts
+from gateway_sqlite.readers import Readers
+from gateway_sqlite.reads import get_rows, read_digest, read_page, read_summary
+from gateway_sqlite.writer import apply, purge_some
+
+__all__ = ["SqliteBackend"]
+
+_PURGE_ROWS: Final = 5_000
+"""Rows removed in one transaction: writers wait for one such portion at most."""
+
+
+class SqliteBackend:
+    """An opened SQLite file.
+
+    Args:
+        instance: Its name in settings and errors.
+        path: The file.
+        writer: The writing connection; None when the store was opened read-only.
+        readers: The reading connections.
+    """
+
+    def __init__(self, instance: str, path: Path, writer: StoreConnection | None, readers: Readers) -> None:
+        self._instance = instance
+        self._path = path
+        self._writer = writer
+        self._readers = readers
+
+    def __repr__(self) -> str:
+        return f"<SqliteBackend {self._instance} {self._path}>"
+
+    def _writing(self) -> StoreConnection:
+        if self._writer is None:
+            raise StoreReadOnlyError("the store was opened to be read only", backend=self._instance)
+        return self._writer
+
+    @hookimpl
+    async def gateway_write(self, batch: WriteBatch) -> WriteReceipt:
+        """Store a batch in one transaction."""
+        return await self._writing().run(apply, batch.steps)
+
+    @hookimpl
+    async def gateway_get(self, kind: KindSpec, tenant: str, keys: Sequence[Key]) -> Sequence[Row | None]:
+        """Return the rows of keys."""
+        return await self._readers.run(get_rows, kind, tenant, keys)
+
+    @hookimpl
+    async def gateway_query(self, query: Query) -> Sequence[Row]:
+        """Return a page of rows."""
+        return await self._readers.run(read_page, query)
+
+    @hookimpl
+    async def gateway_summarize(self, request: Summarize) -> Sequence[GroupSummary]:
+        """Count live rows by group."""
+        return await self._readers.run(read_summary, request)
+
+    @hookimpl
+    async def gateway_digest(self, span: ReadRange) -> RangeDigest:
+        """Return the fingerprint of a stretch of rows."""
+        return await self._readers.run(read_digest, span)
+
+    @hookimpl
+    async def gateway_purge(self, kind: KindSpec, tenant: str, before: datetime) -> int:
+        """Remove rows by age, a portion a transaction, so that writers get their turn in between."""
+        writer, moment, total = self._writing(), to_micros(before), 0
+        while True:
+            removed = await writer.run(purge_some, kind, tenant, moment, _PURGE_ROWS)
+            total += removed
+            if removed < _PURGE_ROWS:
+                return total
+
+    @hookimpl
+    async def gateway_health(self) -> Health:
+        """Return whether the store answers, and facts about the file."""
+        try:
+            return await self._readers.run(read_facts, self._path, self._writer is None)
+        except StoreError as error:
+            return Health(ok=False, summary=str(error), details={"path": str(self._path)})
+
+    @hookimpl
+    async def gateway_close(self) -> None:
+        """Close the readers, then the writer, which as the last one moves the log into the file."""
+        await self._readers.close()
+        if self._writer is not None:
+            await self._writer.close()

@@ -1,0 +1,165 @@
+"""Writing: a batch of steps as one transaction, run on the writer's thread.
+
+Everything here is synchronous and takes the driver's connection, so that a batch is one hop to the thread.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Sequence
+from typing import Final
+
+from gateway.backend import Step, Update, WriteReceipt
+from gateway.errors import WriteRejectedError
+from gateway.records.codec import Value
+from gateway.records.kind import KindSpec
+from gateway.records.row import Key, Row
+from gateway.sql.dialect import SQLITE
+from gateway.sql.statements import statements_of
+from gateway_sqlite.reads import get_rows
+
+__all__ = ["apply", "purge_some"]
+
+_STORED: Final = WriteReceipt()
+_REJECTED: Final = "a value cannot be stored, and sending it again cannot help"
+
+
+class _Run:
+    """Rows of one kind that are stored by one call of the driver, and the steps they came from."""
+
+    __slots__ = ("indexes", "rows")
+
+    def __init__(self) -> None:
+        self.rows: list[Row] = []
+        self.indexes: list[int] = []
+
+
+def apply(connection: sqlite3.Connection, steps: Sequence[Step]) -> WriteReceipt:
+    """Store a batch as a whole or not at all.
+
+    Raises:
+        sqlite3.Error: The driver's own; nothing was stored.
+        WriteRejectedError: A value that SQLite cannot hold; nothing was stored.
+    """
+    if len(steps) == 1 and isinstance(steps[0], Row):
+        return _apply_one(connection, steps[0])
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        receipt = _apply_steps(connection, steps)
+        connection.execute("COMMIT")
+    except BaseException:
+        # Also after a COMMIT that failed: a busy or full one leaves the transaction open.
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise
+    return receipt
+
+
+def _apply_one(connection: sqlite3.Connection, row: Row) -> WriteReceipt:
+    """Store one row in a transaction of its own, which a single statement is without BEGIN and COMMIT."""
+    statements = statements_of(row.kind, SQLITE)
+    try:
+        changed = connection.execute(statements.upsert, statements.parameters(row)).rowcount
+    except (OverflowError, UnicodeEncodeError) as error:
+        raise WriteRejectedError(f"{row.kind.name}: {_REJECTED}: {error}") from error
+    if changed == 1:
+        return _STORED
+    run = _Run()
+    run.rows.append(row)
+    run.indexes.append(0)
+    superseded = _superseded(connection, row.kind, run)
+    return WriteReceipt(superseded) if superseded else _STORED
+
+
+def _apply_steps(connection: sqlite3.Connection, steps: Sequence[Step]) -> WriteReceipt:
+    """Apply steps inside the open transaction.
+
+    Rows are gathered by kind up to the next `Update`, which must see them: within a transaction nobody sees the
+    order between kinds, and one long `executemany` costs less than several short ones.
+    """
+    runs: dict[KindSpec, _Run] = {}
+    superseded: dict[int, int] = {}
+    updated: dict[int, tuple[Row, ...]] = {}
+    for index, step in enumerate(steps):
+        if isinstance(step, Row):
+            _gather(runs, step, index)
+        elif isinstance(step, Update):
+            _store(connection, runs, superseded)
+            updated[index] = _compute(connection, step)
+            for row in updated[index]:
+                _gather(runs, row, index)
+        else:
+            for row in step.rows:
+                _gather(runs, row, index)
+    _store(connection, runs, superseded)
+    return WriteReceipt(superseded, updated) if superseded or updated else _STORED
+
+
+def _gather(runs: dict[KindSpec, _Run], row: Row, index: int) -> None:
+    run = runs.get(row.kind)
+    if run is None:
+        run = runs[row.kind] = _Run()
+    run.rows.append(row)
+    run.indexes.append(index)
+
+
+def _compute(connection: sqlite3.Connection, step: Update) -> tuple[Row, ...]:
+    current: list[Row | None] = []
+    for kind, key in step.reads:
+        current += get_rows(connection, kind, step.tenant, (key,))
+    return tuple(step.apply(current))
+
+
+def _store(connection: sqlite3.Connection, runs: dict[KindSpec, _Run], superseded: dict[int, int]) -> None:
+    """Store what was gathered, note which steps lost against a newer version, and empty `runs`."""
+    for kind, run in runs.items():
+        statements = statements_of(kind, SQLITE)
+        parameters = [
+            (tenant, version, digest, +deleted, *values)
+            for _, tenant, version, digest, deleted, values in run.rows
+        ]
+        try:
+            changed = connection.executemany(statements.upsert, parameters).rowcount
+        except (OverflowError, UnicodeEncodeError) as error:
+            raise WriteRejectedError(f"{kind.name}: {_REJECTED}: {error}") from error
+        if changed < len(run.rows):
+            superseded.update(_superseded(connection, kind, run))
+    runs.clear()
+
+
+def _superseded(connection: sqlite3.Connection, kind: KindSpec, run: _Run) -> dict[int, int]:
+    """Return, by step, the stored version that was newer than a row of the step.
+
+    The store is asked only when fewer rows changed than were sent. A row whose stamp is stored exactly is a
+    repetition, not a loss; one that a later row of the same run replaced was stored in its turn.
+    """
+    stored = _stamps(connection, kind, run.rows)
+    found: dict[int, int] = {}
+    later: set[tuple[str, Key, tuple[int, int]]] = set()
+    for row, index in zip(reversed(run.rows), reversed(run.indexes), strict=True):
+        stamp = stored.get((row.tenant, row.key), row.stamp)
+        if stamp > row.stamp and (row.tenant, row.key, stamp) not in later:
+            found[index] = max(stamp[0], found.get(index, 0))
+        later.add((row.tenant, row.key, row.stamp))
+    return found
+
+
+def _stamps(
+    connection: sqlite3.Connection, kind: KindSpec, rows: Sequence[Row]
+) -> dict[tuple[str, Key], tuple[int, int]]:
+    keys: dict[str, set[Key]] = {}
+    for row in rows:
+        keys.setdefault(row.tenant, set()).add(row.key)
+    statements = statements_of(kind, SQLITE)
+    names = ", ".join(("version", "digest", *(f'"{name}"' for name in kind.key)))
+    found: dict[tuple[str, Key], tuple[int, int]] = {}
+    for tenant, wanted in keys.items():
+        for text, parameters in statements.reads(tenant, tuple(wanted), names):
+            for version, digest, *key in connection.execute(text, parameters):
+                found[tenant, tuple(key)] = (version, digest)
+    return found
+
+
+def purge_some(connection: sqlite3.Connection, kind: KindSpec, tenant: str, before: Value, limit: int) -> int:
+    """Remove at most `limit` rows whose time field lies before a moment in microseconds; return how many."""
+    return connection.execute(statements_of(kind, SQLITE).purge(limit), (tenant, tenant, before)).rowcount

@@ -58,10 +58,16 @@ def backend_of_scheme(scheme: str) -> str | None:
     return next((entry.name for entry in CATALOGUE.values() if scheme in entry.schemes), None)
 
 
-def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """Return `; did you mean X?` for the known name closest to a mistyped one, or nothing."""
-    close = get_close_matches(name, sorted(known), n=1, cutoff=0.7)
-    return f"; did you mean {close[0]}?" if close else ""
+def did_you_mean(name: str, known: Iterable[str], prefix: str = "") -> str:
+    """Return ` (did you mean X?)` for the known name closest to a mistyped one, or nothing.
+
+    Args:
+        name: What was written.
+        known: What could have been meant.
+        prefix: Put before the name that is suggested.
+    """
+    close = get_close_matches(name, sorted(known), n=1, cutoff=0.75)
+    return f" (did you mean {prefix}{close[0]}?)" if close else ""
 
 
 def unknown_backend(name: str, installed: Iterable[str]) -> str:
@@ -70,7 +76,7 @@ def unknown_backend(name: str, installed: Iterable[str]) -> str:
     listed = f"Installed: {', '.join(have) or 'none'}."
     entry = CATALOGUE.get(name)
     if entry is None:
-        return f"no backend {name!r} is installed{did_you_mean(name, {*have, *CATALOGUE}) or ';'} {listed}"
+        return f"no backend {name!r} is installed{did_you_mean(name, {*have, *CATALOGUE})}. {listed}"
     if entry.released:
         return f"the backend {name!r} is not installed; install it with {install_hint(name)}. {listed}"
     return (

@@ -1,9 +1,9 @@
 """Comparison of rows and listings from two stores. Pure.
 
 Two rows are in step when they have the same version and the same content. A row that is older on one side may
-still be on its way there: that is a candidate for `lagging`, and whoever compares looks again before believing it.
-Anything else (another content under the same version, a row whose values do not give its digest) cannot be
-explained by time and is `diverged` at once.
+still be on its way there: that is a candidate for `lagging`, and whoever compares looks again before
+believing it. Anything else (another content under the same version, a row whose values do not give its
+digest) cannot be explained by time and is `diverged` at once.
 """
 
 from __future__ import annotations
@@ -182,7 +182,7 @@ def _found(row: Row, outcome: Outcome, reason: Reason, *, on_left: bool) -> RowC
 
 
 def _judge(kind: KindSpec, left: Row, right: Row) -> tuple[Outcome, Reason | None]:
-    """Decide on two rows that are both there. The order of the tests is what gives the most telling reason."""
+    """Decide on two rows that are both there. The first test that fits gives the reason."""
     if not left.intact:
         return Outcome.DIVERGED, Reason.DAMAGED_LEFT
     if not right.intact:
@@ -220,8 +220,8 @@ def _same(left: Value, right: Value, tolerance: float | None) -> bool:
 def caught_up(before: RowComparison, after: RowComparison) -> bool:
     """Tell whether two stores follow each other, though a key differed in two looks, one after the other.
 
-    A key that is written all the time is always caught between two writes. If each side has, in the second look,
-    at least the version that the other had in the first, then nothing was lost between them.
+    A key that is written all the time is always caught between two writes. If each side has, in the second
+    look, at least the version that the other had in the first, then nothing was lost between them.
     """
     if after.outcome is not Outcome.LAGGING or before.outcome is not Outcome.LAGGING:
         return after.outcome is Outcome.MATCH
@@ -249,7 +249,8 @@ def compare_pages(
         left: The rows that the left store gave.
         right: The rows that the right store gave.
         ordered: Whether the order matters.
-        limit: The page size. A full page ends where it is full, so rows of the other page beyond its end are not judged.
+        limit: The page size. A full page ends where it is full, so rows of the other page beyond its end are
+            not judged.
         descending: Whether the last rows come first.
     """
     mine, theirs = ({row.key: row for row in page} for page in (left, right))
@@ -257,11 +258,13 @@ def compare_pages(
     found = [
         compare_rows(kind, mine.get(key), theirs.get(key))
         for key in {**mine, **theirs}
-        if (key in mine and key in theirs) or _within(mine.get(key) or theirs[key], end, descending=descending)
+        if (key in mine and key in theirs)
+        or _within(mine.get(key) or theirs[key], end, descending=descending)
     ]
     found += _repeated(left, Reason.REPEATED_LEFT) + _repeated(right, Reason.REPEATED_RIGHT)
     differing = tuple(one for one in found if one.outcome is not Outcome.MATCH)
-    # Rows that are about to catch up may stand elsewhere until then, so order is believed only of rows in step.
+    # Rows that are about to catch up may stand elsewhere until then, so order is believed only of rows in
+    # step.
     misordered = ordered and not differing and not _same_order(mine, theirs)
     return PageComparison(_worst(differing, misordered=misordered), differing, misordered)
 

@@ -1,7 +1,7 @@
-"""Configuration: from what the user wrote to stores, their settings and the routing plan. Pure, given the variables.
+"""Configuration: from what the user wrote to stores, their settings and the routing plan.
 
-`load_configuration` is the way in. It opens nothing and writes nothing; whatever cannot work is refused here, with
-the variable's name in the sentence.
+`load_configuration` is the way in. It opens nothing and writes nothing, and is pure once it is given the
+environment. Whatever cannot work is refused here, with the variable's name in the sentence.
 """
 
 from __future__ import annotations
@@ -9,24 +9,25 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from enum import Enum
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final
 
-from pydantic import SecretBytes, SecretStr, ValidationError
+from pydantic import ValidationError
 
 from gateway.backend import BackendSettings, BackendSpec, OpenContext
 from gateway.catalogue import CATALOGUE
-from gateway.errors import ConfigurationError, UnknownKindError
+from gateway.errors import ConfigurationError, PluginError, UnknownBackendError, UnknownKindError
 from gateway.migration.phases import Phase
+from gateway.provenance import ConfigValue, gateway_values, store_values
 from gateway.records.kind import KindSpec
-from gateway.redaction import HIDDEN, is_secret_name, redact
+from gateway.records.registry import KindRegistry
+from gateway.redaction import redact
 from gateway.registry import PluginRegistry
 from gateway.routing import KindPlan, RoutingPlan, parse_cutover
-from gateway.settings import PREFIX, GatewaySettings
-from gateway.stores import BACKENDS, StoreName, check_locations, named_stores
-from gateway.variables import ARGUMENT, Given, Variables, explain_settings
+from gateway.settings import PREFIX, GatewaySettings, variables_of
+from gateway.stores import BACKENDS, StoreName, check_locations, named_stores, variable_of
+from gateway.variables import ARGUMENT, DEFAULT, ENVIRONMENT, Given, Variables, explain_settings
 
 __all__ = [
     "ConfigValue",
@@ -37,29 +38,11 @@ __all__ = [
     "open_context",
 ]
 
-ALIASES: Final[Mapping[str, tuple[str, ...]]] = {"environment": ("ENVIRONMENT", "RAILWAY_ENVIRONMENT")}
-"""Variables without the prefix that mean a setting, in the order they are asked."""
-
 RESERVED: Final = (f"{PREFIX}TEST_", f"{PREFIX}BENCH_")
 """Prefixes that belong to test suites and benchmarks, which may share the environment."""
 
-DEFAULT: Final = "default"
 ENV_FILE: Final = Path(".env")
-
-
-@dataclass(frozen=True, slots=True)
-class ConfigValue:
-    """One setting as `gateway config` shows it.
-
-    Attributes:
-        variable: Its variable.
-        value: Its value as text, without secrets.
-        source: `environment`, `.env`, `argument`, `default`, or the variable that stands in for it.
-    """
-
-    variable: str
-    value: str
-    source: str
+FIELDS: Final = tuple(GatewaySettings.model_fields)
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -100,6 +83,11 @@ class Configuration:
     def __repr__(self) -> str:
         return f"<Configuration {', '.join(map(repr, self.stores))} phase={self.plan.default.phase.value}>"
 
+    @property
+    def control_path(self) -> Path:
+        """File of the control store."""
+        return self.settings.control_path
+
     def store(self, instance: str) -> StoreConfig:
         """Return one store by its instance name.
 
@@ -126,8 +114,8 @@ def load_configuration(
         registry: What is installed; make it with `discover(deny=denied_plugins(...))` of the same variables.
         environ: The environment; by default that of this process.
         env_file: File of `NAME=value` lines, read where the environment says nothing; None reads none.
-        overrides: Arguments, which win over everything: any variable's name in lower case without `STORAGE_`, such
-            as `backends` or `sqlite_url`. None means not given.
+        overrides: Arguments, which win over everything: any variable's name in lower case without `STORAGE_`,
+            such as `backends` or `sqlite_url`. None means not given.
 
     Raises:
         UnknownVariableError: A variable or argument that nobody reads.
@@ -143,9 +131,10 @@ def load_configuration(
     stores = tuple(_read_store(name, variables, registry) for name in names)
     _check_stores(stores)
     plan = _plan(settings, stores, registry)
-    values = (*_gateway_values(settings, variables, plan), *_store_values(stores, names, variables))
-    registry.warn()
-    return Configuration(settings, stores, plan, values)
+    values = gateway_values(settings, variables, plan)
+    for name, store in zip(names, stores, strict=True):
+        values += store_values(name, store.settings, variables)
+    return Configuration(settings, stores, plan, tuple(values))
 
 
 def denied_plugins(
@@ -154,11 +143,15 @@ def denied_plugins(
     env_file: Path | None = ENV_FILE,
     overrides: Mapping[str, Any] = MappingProxyType({}),
 ) -> tuple[str, ...]:
-    """Return what `STORAGE_PLUGINS_DENY` names, which must be known before any plugin is loaded."""
-    given = Variables(os.environ if environ is None else environ, env_file, overrides).get(
-        f"{PREFIX}PLUGINS_DENY"
-    )
-    return GatewaySettings(plugins_deny=given.value).plugins_deny if given else ()
+    """Return what `STORAGE_PLUGINS_DENY` names, which must be known before any plugin is loaded.
+
+    Takes the same variables and arguments as `load_configuration`, and no notice of the others.
+
+    Raises:
+        ConfigurationError: It is no list of names, or the env file cannot be read.
+    """
+    variables = Variables(os.environ if environ is None else environ, env_file, overrides)
+    return _read_settings(variables, ("plugins_deny",)).plugins_deny
 
 
 def open_context(
@@ -175,54 +168,45 @@ def open_context(
     return OpenContext(store.instance, store.settings, tuple(kinds), config.settings.data_dir, read_only)
 
 
-def _read_settings(variables: Variables) -> GatewaySettings:
-    given = {name: variables.first(*_variables_of(name)) for name in GatewaySettings.model_fields}
+def _read_settings(variables: Variables, fields: Iterable[str] = FIELDS) -> GatewaySettings:
+    given = {name: variables.first(*variables_of(name)) for name in fields}
     try:
         return GatewaySettings(**{name: value.value for name, value in given.items() if value is not None})
     except ValidationError as error:
         # `from None`: the sentences say all that pydantic's report does, and the report would end up in logs.
         raise ConfigurationError(
-            explain_settings(error, lambda name: (_variables_of(name)[0], given.get(name)))
+            explain_settings(error, lambda name: (variables_of(name)[0], given.get(name)))
         ) from None
 
 
-def _variables_of(field: str) -> tuple[str, ...]:
-    """Return the variables that a setting of the gateway is read from, the first that is set."""
-    return (f"{PREFIX}{field.upper()}", *ALIASES.get(field, ()))
-
-
-def _variable(owner: str, field: str) -> str:
-    """Return the variable of a backend's setting; the owner is an instance or a backend."""
-    return f"{PREFIX}{owner}_{field}".upper()
-
-
 def _refuse_unknown(variables: Variables, registry: PluginRegistry, names: Iterable[StoreName]) -> None:
-    known = {f"{PREFIX}{field.upper()}" for field in GatewaySettings.model_fields}
-    reserved = set(RESERVED)
+    known = {f"{PREFIX}{field.upper()}" for field in FIELDS}
+    reserved: set[str] = set(RESERVED)
     owners = {name: name for name in (*registry.backends, *registry.unusable, *CATALOGUE)}
     owners |= {name.instance: name.backend for name in names}
     for owner, backend in owners.items():
         plugin = registry.backends.get(backend)
         if plugin is None:
             # Not installed, broken or denied: its variables may stand in an environment that others share.
-            reserved.add(_variable(owner, ""))
+            reserved.add(variable_of(owner, ""))
         else:
-            known |= {_variable(owner, field) for field in plugin.spec.settings.model_fields}
+            known |= {variable_of(owner, field) for field in plugin.spec.settings.model_fields}
     variables.refuse_unknown(known, reserved)
 
 
 def _read_store(name: StoreName, variables: Variables, registry: PluginRegistry) -> StoreConfig:
     """Find the backend of a store and validate its settings."""
-    spec = registry.backend(name.backend)
+    spec = _find_backend(name, registry)
     if not spec.store_of_record:
         raise ConfigurationError(
             f"{name.source} names {spec.name}, which is a cache and no store; name a store that keeps data"
         )
     if name.instance != name.backend and name.instance in registry.backends:
         raise ConfigurationError(
-            f"{name.source} calls a {name.backend} store {name.instance!r}, which is another backend's name; choose another"
+            f"{name.source} calls a {name.backend} store {name.instance!r}, which is another backend's name; "
+            "choose another"
         )
-    given = {field: variables.get(_variable(name.instance, field)) for field in spec.settings.model_fields}
+    given = {field: variables.get(variable_of(name.instance, field)) for field in spec.settings.model_fields}
     values = {field: value.value for field, value in given.items() if value is not None}
     location = _location(name, given.get("url"))
     if location is not None:
@@ -236,10 +220,24 @@ def _read_store(name: StoreName, variables: Variables, registry: PluginRegistry)
     return StoreConfig(name.instance, spec, settings)
 
 
+def _find_backend(name: StoreName, registry: PluginRegistry) -> BackendSpec:
+    """Find a backend; if the user did not name it himself, the error says why it is asked for."""
+    try:
+        return registry.backend(name.backend)
+    except (PluginError, UnknownBackendError) as error:
+        if name.source == BACKENDS:
+            raise
+        why = f"{BACKENDS} is not set, and then" if name.source == DEFAULT else f"by {name.source},"
+        reason = str(error).rstrip(".")
+        raise type(error)(
+            f"{why} {name.backend} is used: {reason}. Or set {BACKENDS} to another store"
+        ) from error
+
+
 def _given_for(name: StoreName, field: str, given: Given | None) -> tuple[str, Given | None]:
     if field == "url" and given is None and name.location is not None:
-        given = Given(name.source, name.location, "environment")
-    return _variable(name.instance, field), given
+        given = Given(name.source, name.location, ENVIRONMENT)
+    return variable_of(name.instance, field), given
 
 
 def _location(name: StoreName, url: Given | None) -> str | None:
@@ -261,10 +259,10 @@ def _location(name: StoreName, url: Given | None) -> str | None:
 def _check_stores(stores: Sequence[StoreConfig]) -> None:
     """Refuse stores that are the same, and names that make one variable mean two things."""
     check_locations((store.instance, store.spec, store.settings) for store in stores)
-    meanings = {f"{PREFIX}{field.upper()}": "the gateway" for field in GatewaySettings.model_fields}
+    meanings = {f"{PREFIX}{field.upper()}": "the gateway" for field in FIELDS}
     for store in stores:
         for field in store.spec.settings.model_fields:
-            variable = _variable(store.instance, field)
+            variable = variable_of(store.instance, field)
             other = meanings.setdefault(variable, store.instance)
             if other != store.instance:
                 raise ConfigurationError(
@@ -280,73 +278,23 @@ def _plan(settings: GatewaySettings, stores: Sequence[StoreConfig], registry: Pl
     if not pair and (shares or phase not in {Phase.LEGACY, Phase.COMPLETE}):
         culprit = f"{PREFIX}CUTOVER" if shares else f"{PREFIX}PHASE={phase.value}"
         raise ConfigurationError(
-            f"{culprit} needs two stores, but only {stores[0].instance!r} is named; name both in {BACKENDS}, the old one first"
+            f"{culprit} needs two stores, but only {stores[0].instance!r} is named; "
+            f"name both in {BACKENDS}, the old one first"
         )
     for kind in shares:
-        try:
-            registry.kinds.get(kind)
-        except UnknownKindError as error:
-            raise UnknownKindError(f"{PREFIX}CUTOVER: {error}") from error
+        _check_cutover(kind, registry.kinds)
     kinds = {kind: KindPlan(phase, share) for kind, share in shares.items()}
     return RoutingPlan(
         tuple(store.instance for store in stores), KindPlan(phase), kinds, settings.mirror_mode
     )
 
 
-def _gateway_values(settings: GatewaySettings, variables: Variables, plan: RoutingPlan) -> list[ConfigValue]:
-    computed: dict[str, object] = {
-        "backends": ",".join(plan.backends),
-        "phase": plan.default.phase,
-        "control_url": settings.control_path,
-    }
-    return [
-        _gateway_value(field, settings, variables, computed.get(field))
-        for field in GatewaySettings.model_fields
-    ]
-
-
-def _gateway_value(
-    field: str, settings: GatewaySettings, variables: Variables, computed: object
-) -> ConfigValue:
-    variable, *aliases = _variables_of(field)
-    given = variables.first(variable, *aliases)
-    value = getattr(settings, field)
-    return ConfigValue(
-        variable, _text(variable, computed if value in (None, "") else value), _source(given, aliases)
-    )
-
-
-def _store_values(
-    stores: Sequence[StoreConfig], names: Sequence[StoreName], variables: Variables
-) -> list[ConfigValue]:
-    values = []
-    for store, name in zip(stores, names, strict=True):
-        for field in store.spec.settings.model_fields:
-            variable = _variable(store.instance, field)
-            source = _source(variables.get(variable), ())
-            if field == "url" and source == DEFAULT and name.location is not None:
-                source = name.source
-            value = getattr(store.settings, field)
-            if field == "url" and value is None:
-                value = "(chosen by the backend)"
-            values.append(ConfigValue(variable, _text(variable, value), source))
-    return values
-
-
-def _source(given: Given | None, aliases: Sequence[str]) -> str:
-    if given is None:
-        return DEFAULT
-    return given.name if given.name.upper() in aliases else given.source
-
-
-def _text(variable: str, value: object) -> str:
-    """Return a value for people, without secrets."""
-    if value is None or value == "":
-        return "(not set)"
-    if isinstance(value, SecretStr | SecretBytes) or is_secret_name(variable):
-        return HIDDEN
-    if isinstance(value, Enum):
-        return str(value.value)
-    return redact(
-        ", ".join(map(str, value)) if isinstance(value, tuple | list | frozenset | set) else str(value)
-    )
+def _check_cutover(name: str, kinds: KindRegistry) -> None:
+    try:
+        kind = kinds.get(name)
+    except UnknownKindError as error:
+        raise UnknownKindError(f"{PREFIX}CUTOVER: {error}") from error
+    if kind.companion_of is not None:
+        raise ConfigurationError(
+            f"{PREFIX}CUTOVER names {name!r}, whose rows move with {kind.companion_of!r}; name that one"
+        )

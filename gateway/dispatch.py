@@ -31,6 +31,7 @@ from gateway.hookspecs import PROJECT, BackendCall, BackendHooks, StartupHooks
 from gateway.query import Query, ReadRange
 from gateway.records.kind import KindSpec
 from gateway.records.row import Key, Row
+from gateway.telemetry import span, store_attributes, tracing
 
 __all__ = ["Store", "StoreSet", "new_manager", "open_store"]
 
@@ -128,7 +129,7 @@ class Store:
     async def _call(self, hook: str, payload: Any, **arguments: Any) -> Any:
         """Await one hook, within the timeout and the wrappers, with every failure translated."""
         try:
-            if self._wrap is None:
+            if self._wrap is None and not tracing():
                 async with asyncio.timeout(self._timeout):
                     return await self._calls[hook](**arguments)
             async with asyncio.timeout(self._timeout), self._wrapped(hook, payload):
@@ -154,10 +155,13 @@ class Store:
 
     @asynccontextmanager
     async def _wrapped(self, hook: str, payload: Any) -> AsyncIterator[None]:
-        """Run inside the context managers that `gateway_wrap` plugins return."""
-        assert self._wrap is not None  # noqa: S101 - only called when there are wrappers
+        """Run in a span, and inside the context managers that `gateway_wrap` plugins return."""
+        operation = hook.removeprefix("gateway_")
+        size = len(payload.steps) if isinstance(payload, WriteBatch) else len(payload) if isinstance(payload, tuple) else 1
+        attributes = store_attributes(self.spec.name, operation, store=self.name, size=size)
         async with AsyncExitStack() as stack:
-            for manager in self._wrap(call=BackendCall(self.name, hook, payload)):
+            stack.enter_context(span(f"gateway.{operation}", attributes))
+            for manager in self._wrap(call=BackendCall(self.name, hook, payload)) if self._wrap is not None else ():
                 await stack.enter_async_context(manager)
             yield
 

@@ -1,16 +1,18 @@
 """Divergences: differences between two stores that stayed, kept where another process can list them.
 
-They are kept in the control store, one entry for each key, set of fields and pair of stores, however often it is
-found. Finding one costs the caller nothing: it goes into a bounded buffer, which is written in a thread.
+They are kept in the control store, one entry for each key, set of fields and pair of stores, however often
+it is found. Finding one costs the caller nothing: it goes into a bounded buffer, which is written in a
+thread.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import logging
 import sqlite3
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -36,7 +38,8 @@ class Divergence:
     """A difference between two stores that time does not explain. Everything in it is fit to be shown.
 
     Attributes:
-        identity: Equal for the same key, fields and stores; a hash, so that it tells nothing of a private key.
+        identity: Equal for the same key, fields and stores; a hash, so that it tells nothing of a private
+            key.
         kind: Name of the record kind.
         key: The key, private fields redacted.
         outcome: Always `diverged` for what is kept.
@@ -111,6 +114,7 @@ class DivergenceLog:
         self._counters = counters or Counters()
         self._waiting: dict[str, Divergence] = {}
         self._writer: asyncio.Task[None] | None = None
+        self._closing = asyncio.Event()
         self._complained = False
 
     def __repr__(self) -> str:
@@ -128,7 +132,9 @@ class DivergenceLog:
         )
         self._buffer(divergence)
         if self._writer is None and self._waiting:
-            self._writer = asyncio.get_running_loop().create_task(self._write_soon(), name="gateway-divergences")
+            self._writer = asyncio.get_running_loop().create_task(
+                self._write_soon(), name="gateway-divergences"
+            )
 
     def _buffer(self, found: Divergence) -> None:
         known = self._waiting.get(found.identity)
@@ -138,21 +144,27 @@ class DivergenceLog:
             self._waiting[found.identity] = found if known is None else _joined(known, found)
 
     async def _write_soon(self) -> None:
-        await asyncio.sleep(self._interval)
+        """Write after a while, and again for as long as there is something and it can be written."""
+        written = True
+        while self._waiting and written:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._closing.wait(), self._interval)
+            written = await self.flush()
         self._writer = None
-        await self.flush()
 
-    async def flush(self) -> None:
-        """Write what waits. What the control store does not take now waits on, and is tried with the next one."""
+    async def flush(self) -> bool:
+        """Write what waits, and return whether that worked. If not, it is tried again with the next one."""
         batch, self._waiting = self._waiting, {}
         if not batch:
-            return
+            return True
         try:
             await asyncio.to_thread(self._save, list(batch.values()))
         except ConfigurationError as error:
             for divergence in batch.values():
                 self._buffer(divergence)
             self._complain(error)
+            return False
+        return True
 
     def _complain(self, error: ConfigurationError) -> None:
         if not self._complained:
@@ -161,10 +173,9 @@ class DivergenceLog:
 
     async def aclose(self) -> None:
         """Write what waits and stop."""
-        writer, self._writer = self._writer, None
-        if writer is not None:
-            writer.cancel()
-            await asyncio.gather(writer, return_exceptions=True)
+        self._closing.set()
+        if self._writer is not None:
+            await self._writer
         await self.flush()
 
     def listed(self, limit: int = 100, *, kind: str | None = None) -> tuple[Divergence, ...]:
@@ -220,11 +231,8 @@ class DivergenceLog:
 def _joined(known: Divergence, found: Divergence) -> Divergence:
     """Return one entry for both: the newer one's values, the older one's beginning, and both counts."""
     first = min(known.first_seen, found.first_seen)
-    latest = max(known, found, key=_last_seen)
+    latest = found if found.last_seen >= known.last_seen else known
     return replace(latest, first_seen=first, count=known.count + found.count)
-
-
-_last_seen: Final[Callable[[Divergence], datetime]] = lambda divergence: divergence.last_seen  # noqa: E731 - a sort key
 
 
 def _upsert(connection: sqlite3.Connection, found: Divergence) -> None:
@@ -238,7 +246,8 @@ def _upsert(connection: sqlite3.Connection, found: Divergence) -> None:
 
 def _drop_oldest(connection: sqlite3.Connection, count: int) -> None:
     connection.execute(
-        "DELETE FROM divergences WHERE identity IN (SELECT identity FROM divergences ORDER BY last_seen LIMIT ?)",
+        "DELETE FROM divergences "
+        "WHERE identity IN (SELECT identity FROM divergences ORDER BY last_seen LIMIT ?)",
         (count,),
     )
     connection.execute(

@@ -24,6 +24,7 @@ from gateway.records.kind import KindSpec, Record, Shape
 from gateway.records.row import Key, Row
 from gateway.records.stamp import Stamper
 from gateway.routing import Route, RoutingPlan
+from gateway.telemetry import Counters
 
 __all__ = ["Engine", "Path", "ReadObserver"]
 
@@ -69,6 +70,7 @@ class Engine:
         stamper: Makes rows of records.
         lanes: Bounds of the write lanes.
         observer: Gets to see reads that have a shadow.
+        counters: Where everything is counted.
     """
 
     def __init__(
@@ -78,10 +80,12 @@ class Engine:
         stamper: Stamper,
         lanes: LaneOptions | None = None,
         observer: ReadObserver | None = None,
+        counters: Counters | None = None,
     ) -> None:
         self.stores = stores
         self.stamper = stamper
-        self.lanes = {name: Lane(store, lanes) for name, store in stores.items()}
+        self.counters = counters or Counters()
+        self.lanes = {name: Lane(store, lanes, self.counters) for name, store in stores.items()}
         self.observer = observer
         self._readers = {name: KeyReader(store) for name, store in stores.items()}
         self._plan = plan
@@ -224,6 +228,7 @@ class Engine:
 
     async def get(self, kind: KindSpec, key: Key) -> Row | None:
         """Return the live row of a key; None if there is none."""
+        self.counters.reads += 1
         path = self.path(kind, key)
         row = await path.reader.get(kind, self.stamper.tenant, key)
         if path.route.shadow is not None and self.observer is not None:
@@ -233,6 +238,7 @@ class Engine:
 
     async def query(self, query: Query) -> Sequence[Row]:
         """Return a page of rows."""
+        self.counters.reads += 1
         route = self._plan.listing(query.kind)
         rows = await self.stores[route.reader].query(query)
         if route.shadow is not None and self.observer is not None:

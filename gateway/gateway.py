@@ -13,7 +13,7 @@ from typing import Any, Self
 from gateway.api import GatewayHealth
 from gateway.bot_calls import BotCalls
 from gateway.buffer import Buffer, BufferOptions
-from gateway.config import Configuration, load_configuration, open_context
+from gateway.config import Configuration, denied_plugins, load_configuration, open_context
 from gateway.dispatch import StoreSet
 from gateway.divergences import DivergenceLog
 from gateway.engine import Engine
@@ -25,7 +25,7 @@ from gateway.records.version import HybridClock
 from gateway.registry import discover
 from gateway.routing import RoutingPlan
 from gateway.shadow import ShadowReader
-from gateway.telemetry import Counters
+from gateway.telemetry import Counters, observe, retire
 
 __all__ = ["Gateway"]
 
@@ -56,7 +56,7 @@ class Gateway(BotCalls):
         **settings: Any,
     ) -> None:
         overrides = {**settings, **({} if backends is None else {"backends": backends})}
-        self._registry = discover()
+        self._registry = discover(deny=denied_plugins(environ=environ, env_file=env_file, overrides=overrides))
         for at, plugin in enumerate(plugins):
             self._registry.register(plugin, f"in-process-{at}")
         self.configuration: Configuration = load_configuration(
@@ -95,7 +95,6 @@ class Gateway(BotCalls):
         """
         if self._closers is not None:
             return self
-        self._registry.warn()
         async with AsyncExitStack() as closers:
             await self._open(closers)
             self._closers = closers.pop_all()
@@ -105,15 +104,18 @@ class Gateway(BotCalls):
         """Start the parts from the stores upward; each registers how it is stopped, in the opposite order."""
         configuration = self.configuration
         settings = configuration.settings
+        observe(self.counters)
+        closers.callback(retire, self.counters)
         self._stores = stores = StoreSet(self._registry.manager, settings.timeout)
         closers.push_async_callback(stores.close)
         for store in configuration.stores:
             await stores.open(store.spec, open_context(configuration, store, tuple(self._kinds)))
-        control = ControlStore(configuration.control_path)
-        divergences = DivergenceLog(control, counters=self.counters)
+        names = [store.instance for store in configuration.stores]
+        control = ControlStore(settings.control_path, names)
+        divergences = DivergenceLog(control.file, counters=self.counters)
         closers.push_async_callback(divergences.aclose)
         self._shadow = ShadowReader(
-            divergences, sample=settings.shadow_sample, timeout=settings.shadow_timeout, counters=self.counters
+            settings.shadow_sample, divergences, self.counters, timeout=settings.shadow_timeout
         )
         closers.push_async_callback(self._shadow.aclose)
         self._follower = PlanFollower(
@@ -127,6 +129,7 @@ class Gateway(BotCalls):
             Stamper(settings.tenant, HybridClock(timedelta(seconds=settings.clock_max_ahead))),
             LaneOptions(settings.lane_rows, settings.batch_rows, settings.lane_policy, settings.retry_seconds),
             self._shadow,
+            self.counters,
         )
         closers.push_async_callback(self._close_engine)
         self._buffer = Buffer(

@@ -22,7 +22,7 @@ from tenacity import AsyncRetrying, retry_if_exception, stop_after_delay, wait_r
 from gateway.backend import Group, Step, Update, WriteBatch, WriteReceipt
 from gateway.dispatch import Store
 from gateway.errors import GatewayClosedError, GatewayError, QueueFullError, StoreError, WriteRejectedError
-from gateway.records.row import Row
+from gateway.telemetry import Counters
 
 __all__ = ["FullPolicy", "Lane", "LaneOptions", "Outcome"]
 
@@ -101,10 +101,12 @@ class Lane:
     Args:
         store: Where batches go.
         options: Its bounds.
+        counters: The gateway's, beside the lane's own.
     """
 
-    def __init__(self, store: Store, options: LaneOptions | None = None) -> None:
+    def __init__(self, store: Store, options: LaneOptions | None = None, counters: Counters | None = None) -> None:
         self.store = store
+        self._counters = counters or Counters()
         self._options = options or LaneOptions()
         self._queue: deque[_Pending] = deque()
         self._waiting: deque[asyncio.Future[None]] = deque()
@@ -252,6 +254,9 @@ class Lane:
             raise
         self.batches += 1
         self.written += len(steps)
+        self._counters.batches += 1
+        self._counters.rows_written += len(steps)
+        self._counters.superseded += len(receipt.superseded)
         offset = 0
         for item in batch:
             self._done(item, receipt, offset)
@@ -301,10 +306,12 @@ class Lane:
         """Report a failure: the primary's to the caller, a mirror's as part of the outcome."""
         self.failed += 1
         if item.outcome is None:
+            self._counters.write_failures += 1
             if not item.future.done():
                 item.future.set_exception(error)
             item.origin._settle(len(item.steps), item.generation)
             return
+        self._counters.mirror_failures += 1
         item.outcome.failures[self.store.name] = error
         if item.followers:
             self._forward(item, item.steps)
@@ -367,7 +374,3 @@ def _replicated(steps: Sequence[Step], receipt: WriteReceipt, offset: int) -> Se
             replicated.append(step)
     return replicated
 
-
-def rows_of(steps: Sequence[Step]) -> list[Row]:
-    """Return the rows in steps that carry rows."""
-    return [row for step in steps for row in (step.rows if isinstance(step, Group) else (step,)) if isinstance(row, Row)]

@@ -10,8 +10,12 @@ __all__ = ["HIDDEN", "is_secret_name", "redact"]
 HIDDEN: Final = "***"
 """What stands where a secret was."""
 
-_SECRET_WORDS: Final = r"pass(?:word|wd|phrase)?|pwd|secret|token|api[-_]?key|credentials?|private[-_]?key"
-_SECRET_NAME: Final = re.compile(rf"(?:^|[-_.])(?:ssl|tls)?(?:{_SECRET_WORDS})(?:$|[-_.])", re.IGNORECASE)
+_SENSITIVE_WORDS: Final = (
+    r"pass(?:word|wd|phrase)?|pwd|secret|token|(?:api|access|private)[-_]?key|credentials?"
+)
+_SENSITIVE_NAME: Final = re.compile(
+    rf"(?:^|[-_.])(?:ssl|tls)?(?:{_SENSITIVE_WORDS})(?:$|[-_.])", re.IGNORECASE
+)
 # The password ends at the last @ before the path: passwords hold @ more often than hosts do.
 _USERINFO: Final = re.compile(
     r"(?P<head>[a-z][a-z0-9+.-]*://[^/?#:@\s]*):(?P<password>[^/?#\s]*)@", re.IGNORECASE
@@ -21,13 +25,13 @@ _BROKEN_USERINFO: Final = re.compile(
     r"(?P<head>[a-z][a-z0-9+.-]*://[^/?#:@\s]+):(?P<password>\S*)@", re.IGNORECASE
 )
 _PARAMETER: Final = re.compile(
-    rf"(?P<head>\b\w*(?:{_SECRET_WORDS})\s*=\s*)(?P<value>'[^']*'|[^&\s;,]+)", re.IGNORECASE
+    rf"(?P<head>\b\w*(?:{_SENSITIVE_WORDS})\s*=\s*)(?P<value>'[^']*'|[^&\s;,]+)", re.IGNORECASE
 )
 
 
 def is_secret_name(name: str) -> bool:
     """Tell whether a variable or field of this name holds a secret: passwords, tokens, keys."""
-    return _SECRET_NAME.search(name) is not None
+    return _SENSITIVE_NAME.search(name) is not None
 
 
 def redact(text: str) -> str:

@@ -2,33 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from pathlib import Path
-from typing import Annotated, Any, Final, Literal
+from collections.abc import Iterable, Mapping
+from pathlib import Path, PurePath
+from typing import Annotated, Any, Final
 from uuid import UUID
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from gateway.lanes import FullPolicy
 from gateway.migration.phases import Phase
 from gateway.records.stamp import DEFAULT_TENANT
 from gateway.redaction import redact
 from gateway.routing import MirrorMode
 
-__all__ = ["PREFIX", "FullPolicy", "GatewaySettings"]
+__all__ = ["ALIASES", "PREFIX", "GatewaySettings", "variables_of"]
 
 PREFIX: Final = "STORAGE_"
 
-FullPolicy = Literal["block", "refuse"]
-"""What a full queue does: let the caller wait, or raise `QueueFullError`."""
+ALIASES: Final[Mapping[str, tuple[str, ...]]] = {"environment": ("ENVIRONMENT", "RAILWAY_ENVIRONMENT")}
+"""Variables without the prefix that mean a setting, in the order they are asked."""
 
 
 def _share(value: Any) -> Any:  # noqa: ANN401 - a validator is given whatever the user wrote
     """Read `5%` as 0.05."""
-    if not isinstance(value, str) or not value.strip().endswith("%"):
+    if not isinstance(value, str):
         return value
+    text = value.strip()
     try:
-        return float(value.strip().removesuffix("%")) / 100
+        return float(text.removesuffix("%")) / 100 if text.endswith("%") else float(text)
     except ValueError:
         raise ValueError("must be a number between 0 and 1, or a percentage such as 5%") from None
 
@@ -43,6 +45,11 @@ def _joined(value: Any) -> Any:  # noqa: ANN401 - the same
     return ",".join(map(str, value)) if isinstance(value, Iterable) and not isinstance(value, str) else value
 
 
+def _spelled(value: Any) -> Any:  # noqa: ANN401 - the same
+    """Take a path or a UUID where text is wanted, for callers that write Python."""
+    return str(value) if isinstance(value, PurePath | UUID) else value
+
+
 def _lowered(value: Any) -> Any:  # noqa: ANN401 - the same
     return value.strip().lower() if isinstance(value, str) else value
 
@@ -55,8 +62,8 @@ Policy = Annotated[FullPolicy, BeforeValidator(_lowered)]
 class GatewaySettings(BaseSettings):
     """Settings of the gateway. Each field is read from `STORAGE_<FIELD>`; `gateway.config` does the reading.
 
-    The variables are resolved outside, by `load_configuration`, and handed in: that keeps where each value came
-    from, and keeps the process environment out of everything that did not ask for it.
+    The variables are resolved outside, by `load_configuration`, and handed in: that keeps where each value
+    came from, and keeps the process environment out of everything that did not ask for it.
     """
 
     model_config = SettingsConfigDict(
@@ -64,64 +71,79 @@ class GatewaySettings(BaseSettings):
     )
 
     backends: Annotated[str | None, BeforeValidator(_joined)] = Field(
-        None,
-        description="Comma list of `[instance=]backend[:location]`, one store or two; the first is the old store. "
+        default=None,
+        description="Comma list of `[instance=]backend[:location]`, one store or two, the old one first. "
         "Unset means sqlite under STORAGE_DATA_DIR.",
     )
     data_dir: Path = Field(
-        Path("storage"),
+        default=Path("storage"),
         description="Directory of stores that have no location of their own, and of the control store.",
     )
     phase: Annotated[Phase | None, BeforeValidator(_lowered)] = Field(
-        None,
+        default=None,
         description="Phase of every kind: legacy, dual_write, shadow_read, cutover or complete. "
         "Unset means dual_write with two stores and legacy with one.",
     )
     cutover: str = Field(
-        "",
-        description="Kinds that the new store leads ahead of the phase, whole or a share of their keys: `trades,positions:25%`.",
+        default="",
+        description="Kinds that the new store leads ahead of the phase, whole or for a share of their keys: "
+        "`trades,positions:25%`.",
     )
     shadow_sample: Annotated[float, BeforeValidator(_share), Field(ge=0, le=1)] = Field(
-        0.01,
-        description="Share of reads that are repeated on the shadow store and compared: 0 to 1, or a percentage.",
+        default=0.01,
+        description="Share of reads that are repeated on the shadow store and compared: 0 to 1, or a "
+        "percentage such as `5%`.",
     )
-    shadow_timeout: Seconds = Field(2.0, description="Seconds after which a shadow read counts as timed out.")
+    shadow_timeout: Seconds = Field(
+        default=2.0, description="Seconds after which a shadow read counts as timed out."
+    )
     mirror_mode: Annotated[MirrorMode, BeforeValidator(_lowered)] = Field(
-        MirrorMode.SYNC, description="How the mirror is written: sync (the caller waits for both) or off."
+        default=MirrorMode.SYNC,
+        description="How the mirror is written: sync (the caller waits for both) or off.",
     )
-    tenant: str = Field(DEFAULT_TENANT, description="UUID of the tenant whose rows are written and read.")
-    control_url: str | None = Field(
-        None,
-        description="Path, or sqlite:///path, of the control store. Unset means control.db under STORAGE_DATA_DIR.",
+    tenant: Annotated[str, BeforeValidator(_spelled)] = Field(
+        default=DEFAULT_TENANT, description="UUID of the tenant whose rows are written and read."
     )
-    control_poll: Seconds = Field(0.25, description="Seconds between two looks at the control store.")
+    control_url: Annotated[str | None, BeforeValidator(_spelled)] = Field(
+        default=None,
+        description="Path, or `sqlite:///path`, of the control store. "
+        "Unset means control.db under STORAGE_DATA_DIR.",
+    )
+    control_poll: Seconds = Field(default=0.25, description="Seconds between two looks at the control store.")
     plugins_deny: Annotated[tuple[str, ...], BeforeValidator(_listed)] = Field(
-        (),
+        default=(),
         description="Comma list of plugins to leave alone: a name, a distribution, or `distribution:name`.",
     )
     clock_max_ahead: Seconds = Field(
-        60.0, description="Seconds that a version may run ahead of this machine's clock before it is refused."
+        default=60.0,
+        description="Seconds that a version may run ahead of this machine's clock before it is refused.",
     )
-    lane_rows: Rows = Field(10_000, description="Rows that may wait in the write queue of one store.")
-    batch_rows: Rows = Field(1_000, description="Rows that one commit takes at most.")
+    lane_rows: Rows = Field(default=10_000, description="Rows that may wait in the write queue of one store.")
+    batch_rows: Rows = Field(default=1_000, description="Rows that one commit takes at most.")
     lane_policy: Policy = Field(
-        "block",
+        default=FullPolicy.BLOCK,
         description="What a full write queue does: block (the caller waits) or refuse (QueueFullError).",
     )
-    buffer_rows: Rows = Field(100, description="Buffered rows that make a flush.")
+    buffer_rows: Rows = Field(default=100, description="Buffered rows that make a flush.")
     buffer_seconds: Seconds = Field(
-        1.0, description="Seconds after which buffered rows are flushed, however few."
+        default=1.0, description="Seconds after which buffered rows are flushed, however few."
     )
     buffer_capacity: Rows = Field(
-        10_000, description="Rows that the buffer holds at most while a store is slow."
+        default=10_000, description="Rows that the buffer holds at most while a store is slow."
     )
     buffer_policy: Policy = Field(
-        "block", description="What a full buffer does: block (the caller waits) or refuse (QueueFullError)."
+        default=FullPolicy.BLOCK,
+        description="What a full buffer does: block (the caller waits) or refuse (QueueFullError).",
     )
-    timeout: Seconds = Field(30.0, description="Seconds after which a call to a store is given up.")
+    timeout: Seconds = Field(default=30.0, description="Seconds after which a call to a store is given up.")
+    retry_seconds: Annotated[float, Field(ge=0, le=3600, allow_inf_nan=False)] = Field(
+        default=2.0,
+        description="Seconds for which a write that failed in passing is tried again; 0 tries once.",
+    )
     environment: str = Field(
-        "development",
-        description="Where this runs; `production` (or `prod`) is recognised. Also read from ENVIRONMENT and RAILWAY_ENVIRONMENT.",
+        default="development",
+        description="Where this runs; `production` (or `prod`) is recognised. "
+        "Also read from ENVIRONMENT and RAILWAY_ENVIRONMENT.",
     )
 
     @classmethod
@@ -170,7 +192,8 @@ class GatewaySettings(BaseSettings):
     def _hold_a_flush(self) -> GatewaySettings:
         if self.buffer_capacity < self.buffer_rows:
             raise ValueError(
-                f"{PREFIX}BUFFER_CAPACITY ({self.buffer_capacity}) must be at least {PREFIX}BUFFER_ROWS ({self.buffer_rows})"
+                f"{PREFIX}BUFFER_CAPACITY ({self.buffer_capacity}) must be at least "
+                f"{PREFIX}BUFFER_ROWS ({self.buffer_rows})"
             )
         return self
 
@@ -190,3 +213,8 @@ class GatewaySettings(BaseSettings):
         """Show the settings without the passwords that locations may hold."""
         for name, value in super().__repr_args__():
             yield name, redact(value) if isinstance(value, str) else value
+
+
+def variables_of(field: str) -> tuple[str, ...]:
+    """Return the variables that a setting is read from; the first one that is set counts."""
+    return (f"{PREFIX}{field.upper()}", *ALIASES.get(field, ()))

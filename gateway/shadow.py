@@ -1,7 +1,7 @@
-"""Shadow reads: a sample of what a bot reads is read again from the other store, and compared, behind its back.
+"""Shadow reads: a sample of what a bot reads is read again from the other store, and compared.
 
-Nothing here can delay or fail the bot's own read: it hands over what it got and goes on. A difference is looked at
-again, on both sides, until the stores agree (`lagging`) or patience ends (`diverged`).
+Nothing here can delay or fail the bot's own read: it hands over what it got and goes on. A difference is
+looked at again, on both sides, until the stores agree (`lagging`) or patience ends (`diverged`).
 """
 
 from __future__ import annotations
@@ -74,7 +74,8 @@ class ShadowReader:
         divergences: Where differences that stay are kept.
         counters: Where comparisons are counted by outcome.
         timeout: Seconds that one store may take to answer.
-        capacity: Reads that wait to be compared, at most; one that comes when it is full is dropped and counted.
+        capacity: Reads that wait to be compared, at most; one that comes when it is full is dropped and
+            counted.
         row_capacity: Rows in all of them, at most.
         workers: Comparisons at the same time.
         delays: Seconds before each further look at a difference.
@@ -118,7 +119,9 @@ class ShadowReader:
         keys: Sequence[Key],
         rows: Sequence[Row | None],
     ) -> None:
-        """Take a read by key for comparison, perhaps. Does not wait and does not raise; call it from the event loop.
+        """Take a read by key for comparison, perhaps.
+
+        Does not wait and does not raise; call it from the event loop.
 
         Args:
             reader: The store that answered.
@@ -132,7 +135,9 @@ class ShadowReader:
             self._take(ReadOperation(reader, shadow, KeyRead(kind, tenant, tuple(keys)), tuple(rows)))
 
     def offer_query(self, reader: Store, shadow: Store, query: Query, rows: Sequence[Row]) -> None:
-        """Take a listing for comparison, perhaps. Does not wait and does not raise; call it from the event loop.
+        """Take a listing for comparison, perhaps.
+
+        Does not wait and does not raise; call it from the event loop.
 
         Args:
             reader: The store that answered.
@@ -157,7 +162,9 @@ class ShadowReader:
         self._queue.put_nowait(operation)
         if not self._workers:
             loop = asyncio.get_running_loop()
-            self._workers = [loop.create_task(self._work(), name="gateway-shadow") for _ in range(self._worker_count)]
+            self._workers = [
+                loop.create_task(self._work(), name="gateway-shadow") for _ in range(self._worker_count)
+            ]
 
     async def drain(self) -> None:
         """Wait until everything taken so far is compared."""
@@ -183,6 +190,9 @@ class ShadowReader:
                 self._count(await self._compare(operation))
             except (TimeoutError, StoreTimeoutError):
                 self._count(Outcome.TIMED_OUT)
+            except asyncio.CancelledError:
+                self._counters.shadow_dropped += 1
+                raise
             except Exception as error:  # noqa: BLE001 - the one place where a failed comparison is tolerated, and counted
                 self._count(Outcome.FAILED)
                 _log.debug("a shadow read of %s failed: %s", operation.shadow.name, error)
@@ -196,14 +206,17 @@ class ShadowReader:
 
     async def _compare(self, operation: ReadOperation) -> Outcome:
         """Compare once, and again after each delay for as long as the stores differ."""
-        found = compare_answers(operation.request, operation.rows, await self._ask(operation.shadow, operation))
+        found = compare_answers(
+            operation.request, operation.rows, await self._ask(operation.shadow, operation)
+        )
         if found.outcome is Outcome.MATCH:
             return Outcome.MATCH
         staying: tuple[RowComparison, ...] = ()
         for delay in self._delays:
             await asyncio.sleep(delay)
             before = found
-            # The shadow first: what the leader holds then is never older than what a mirror could have got from it.
+            # The shadow first: what the leader holds then is never older than what a mirror could have got
+            # from it.
             theirs = await self._ask(operation.shadow, operation)
             mine = await self._ask(operation.reader, operation)
             found = compare_answers(operation.request, mine, theirs)

@@ -1,4 +1,4 @@
-"""Which stores are meant: the grammar of `STORAGE_BACKENDS`, the variables that stand in for it, and their places."""
+"""Which stores are meant: the grammar of `STORAGE_BACKENDS`, what stands in for it, and where they are."""
 
 from __future__ import annotations
 
@@ -6,19 +6,20 @@ import os
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from itertools import combinations
 from pathlib import Path
 from typing import Final
-from urllib.parse import urlsplit
 
 from gateway.backend import BackendSettings, BackendSpec, Capability
 from gateway.catalogue import backend_of_scheme
 from gateway.errors import ConfigurationError, PluginError, UnknownBackendError
 from gateway.redaction import redact
 from gateway.registry import PluginRegistry
-from gateway.variables import Given, Variables
+from gateway.settings import PREFIX
+from gateway.variables import DEFAULT, Given, Variables
 from gateway.vetting import NAME_PATTERN
 
-__all__ = ["StoreName", "check_locations", "named_stores", "parse_backends"]
+__all__ = ["BACKENDS", "StoreName", "check_locations", "named_stores", "parse_backends", "variable_of"]
 
 BACKENDS: Final = "STORAGE_BACKENDS"
 DATABASE_URL: Final = "DATABASE_URL"
@@ -27,6 +28,9 @@ DEFAULT_BACKEND: Final = "sqlite"
 
 _EXAMPLE: Final = "json,sqlite or old=sqlite:/var/a.db,new=sqlite:/var/b.db"
 _PLAIN: Final = re.compile(r"[\w=.\- ]{1,60}")
+"""What can be quoted in an error without fear of a password in it."""
+_OPEN_URL: Final = re.compile(r"://[^/@]+$")
+"""A URL that ends before its user part did."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +51,11 @@ class StoreName:
 
     def __repr__(self) -> str:
         return f"<StoreName {self.instance}={self.backend}:{redact(self.location or '')}>"
+
+
+def variable_of(owner: str, field: str) -> str:
+    """Return the variable of a backend's setting; the owner is an instance, or a backend."""
+    return f"{PREFIX}{owner}_{field}".upper()
 
 
 def parse_backends(
@@ -72,18 +81,22 @@ def parse_backends(
             )
     if not 1 <= len(stores) <= 2:
         raise ConfigurationError(
-            f"{BACKENDS} names {len(stores)} stores, but the gateway writes to one or to two; write it as in {_EXAMPLE}"
+            f"{BACKENDS} names {len(stores)} stores, but the gateway writes to one or to two; "
+            f"write it as in {_EXAMPLE}"
         )
     return stores
 
 
 def _refuse_split_url(parts: Iterable[str]) -> None:
-    """Refuse a URL that a comma cut in two, before a piece of its password is taken for a backend and quoted."""
-    if any("@" in part and "://" not in part for part in parts):
-        raise ConfigurationError(
-            f"{BACKENDS} holds a location with a comma, which separates stores there; "
-            "name only the backend and put the location into STORAGE_<INSTANCE>_URL"
-        )
+    """Refuse a URL that a comma cut in two, before a piece of its password is quoted as a backend."""
+    cut = False
+    for part in parts:
+        if cut and "@" in part and "://" not in part:
+            raise ConfigurationError(
+                f"{BACKENDS} holds a location with a comma, which separates stores there; "
+                "name only the backend and put the location into STORAGE_<INSTANCE>_URL"
+            )
+        cut = cut or bool(_OPEN_URL.search(part))
 
 
 def _parse_store(number: int, part: str, backend_of: Callable[[str], str | None]) -> StoreName:
@@ -100,14 +113,14 @@ def _parse_store(number: int, part: str, backend_of: Callable[[str], str | None]
     if not (NAME_PATTERN.match(backend) and NAME_PATTERN.match(instance)):
         shown = repr(part) if _PLAIN.fullmatch(part) else f"entry {number}"
         raise ConfigurationError(
-            f"{BACKENDS}: {shown} is not [instance=]backend[:location] with names of lower case letters, digits and "
-            f"underscores; write it as in {_EXAMPLE}"
+            f"{BACKENDS}: {shown} is not [instance=]backend[:location] with names of lower case letters, "
+            f"digits and underscores; write it as in {_EXAMPLE}"
         )
     return StoreName(instance, backend, location or None, BACKENDS)
 
 
 def named_stores(text: str | None, variables: Variables, registry: PluginRegistry) -> tuple[StoreName, ...]:
-    """Return the stores that are meant: those of `STORAGE_BACKENDS`, or of what stands in for it, or the default.
+    """Return the stores that are meant: of `STORAGE_BACKENDS`, of what stands in for it, or the default.
 
     Args:
         text: The value of `STORAGE_BACKENDS`.
@@ -129,7 +142,7 @@ def named_stores(text: str | None, variables: Variables, registry: PluginRegistr
             f"{DATABASE_URL} means {stores[0].backend} and {POSITION_BACKEND} means {stores[1].backend}; "
             f"set {BACKENDS} to say which, or name both there to move from one to the other"
         )
-    return tuple(stores[:1]) or (StoreName(DEFAULT_BACKEND, DEFAULT_BACKEND, None, "default"),)
+    return tuple(stores[:1]) or (StoreName(DEFAULT_BACKEND, DEFAULT_BACKEND, None, DEFAULT),)
 
 
 def _backend_of(scheme: str, registry: PluginRegistry) -> str | None:
@@ -166,38 +179,32 @@ def check_locations(stores: Iterable[tuple[str, BackendSpec, BackendSettings]]) 
     """Refuse two instances that are one store: they would always agree, and prove nothing.
 
     Raises:
-        ConfigurationError: Two instances of one backend have the same location, or one has none to tell them apart.
+        ConfigurationError: Two instances of one backend have one location, or one of them has none.
     """
-    seen: dict[tuple[str, str | None], str] = {}
-    for instance, spec, settings in stores:
-        place = _place(spec, settings.url)
-        # Only the backend knows where a store without a location is, so beside another one of its kind it must say.
-        # A store that keeps nothing is an exception: each opening makes a new one.
-        blind = Capability.DURABLE in spec.capabilities
-        for (backend, other), name in seen.items():
-            if backend != spec.name or (None in (place, other) and not blind):
-                continue
-            if place == other or None in (place, other):
-                variables = " and ".join(f"STORAGE_{item.upper()}_URL" for item in (name, instance))
-                raise ConfigurationError(
-                    f"{BACKENDS}: {name!r} and {instance!r} are the same {backend} store, or may be; "
-                    f"give each its own location, in {BACKENDS} or in {variables}"
-                )
-        seen[spec.name, place] = instance
+    for (name, spec, one), (other, other_spec, two) in combinations(stores, 2):
+        if spec.name == other_spec.name and _may_be_one(spec, _place(spec, one.url), _place(spec, two.url)):
+            variables = " and ".join(variable_of(instance, "url") for instance in (name, other))
+            raise ConfigurationError(
+                f"{BACKENDS}: {name!r} and {other!r} are the same {spec.name} store, or may be; "
+                f"give each its own location, there or in {variables}"
+            )
+
+
+def _may_be_one(spec: BackendSpec, one: str | None, two: str | None) -> bool:
+    if one is not None and two is not None:
+        return one == two
+    # Only the backend knows where a store without a location is. If nothing in it lasts, each is a new one.
+    return Capability.DURABLE in spec.capabilities
 
 
 def _place(spec: BackendSpec, url: str | None) -> str | None:
-    """Return a location in a form that is equal for equal stores, as far as that can be told without opening them."""
+    """Return a location in a form that is equal for equal stores, as far as one can tell without opening."""
     if not url:
         return None
-    parts = urlsplit(url)
-    if parts.scheme in spec.url_schemes and parts.netloc:
-        try:
-            port = parts.port
-        except ValueError:
-            port = None
-        return f"//{parts.hostname}:{port}{parts.path}"
-    bare = (
-        url.removeprefix(f"{parts.scheme}:").removeprefix("///") if parts.scheme in spec.url_schemes else url
-    )
-    return os.path.realpath(Path(bare).expanduser())
+    scheme, separator, rest = url.partition(":")
+    if not separator or scheme.partition("+")[0].lower() not in spec.url_schemes:
+        return os.path.realpath(Path(url).expanduser())
+    if not rest.startswith("//") or rest.startswith("///"):
+        return os.path.realpath(Path(rest.removeprefix("///")).expanduser())
+    # On another machine: who asks, and with which options, does not make it another store.
+    return rest.partition("?")[0].rpartition("@")[2].lower()

@@ -1,8 +1,8 @@
 """Spans and counters. The only module that knows of OpenTelemetry, which may be missing.
 
-A bot that uses OpenTelemetry has imported it and set a provider before anything here runs, so this module looks
-for it among the imported modules and imports nothing on its own. Without it a span costs a fraction of a
-microsecond. Counters are plain integers; instruments read them when a metric reader asks.
+A bot that uses OpenTelemetry has imported it and set a provider before anything here runs, so this module
+looks for it among the imported modules and imports nothing on its own. Without it a span costs a fraction of
+a microsecond. Counters are plain integers; instruments read them when a metric reader asks.
 
 Names follow the semantic conventions for database spans, version 1.30 and newer.
 """
@@ -124,8 +124,8 @@ def tracing() -> bool:
 def span(name: str, attributes: Mapping[str, Attribute] | None = None) -> AbstractContextManager[Span]:
     """Return a context manager that runs its body in a span, or does nothing where spans are not recorded.
 
-    An error that leaves the body is noted by its type, with its message if it is the gateway's own; a driver's
-    message may hold addresses or values, and is not.
+    An error that leaves the body is noted by its type, with its message if it is the gateway's own; a
+    driver's message may hold addresses or values, and is not.
     """
     tracer = _tracing.find()
     return _NO_SPAN if tracer is None else _recorded(tracer, name, attributes)
@@ -258,14 +258,16 @@ class _Metrics:
         self.made = False
 
     def total(self, name: str) -> int:
-        """Return the sum of one counter over every gateway of this process, the closed ones too: it never falls."""
+        """Return the sum of one counter over all gateways, the closed ones too, so that it never falls."""
         return sum(getattr(counters, name) for counters in (self.closed, *self.open))
 
     def make(self, metrics: ModuleType) -> None:
         """Make one observable counter for each field."""
         meter = metrics.get_meter(_SCOPE)
         for item in fields(Counters):
-            meter.create_observable_counter(f"gateway.{item.name}", callbacks=[self._reader(metrics, item.name)])
+            meter.create_observable_counter(
+                f"gateway.{item.name}", callbacks=[self._reader(metrics, item.name)]
+            )
         self.made = True
 
     def _reader(self, metrics: ModuleType, name: str) -> Callable[[object], Iterable[Any]]:

@@ -1,7 +1,7 @@
-"""What the user wrote: variables of the environment and of `.env`, and arguments, by precedence. Reads no settings.
+"""What the user wrote: variables of the environment and of `.env`, and arguments, by precedence.
 
-An argument wins over the environment, the environment over `.env`. A variable that is set to nothing counts as not
-set, because that is how compose files and deployment forms pass on what they do not have.
+An argument wins over the environment, the environment over `.env`. A variable that is set to nothing counts
+as not set, because that is how compose files and deployment forms pass on what they do not have.
 """
 
 from __future__ import annotations
@@ -20,10 +20,12 @@ from gateway.errors import ConfigurationError, UnknownVariableError
 from gateway.redaction import is_secret_name, redact
 from gateway.settings import PREFIX
 
-__all__ = ["Given", "Variables", "explain_settings"]
+__all__ = ["ARGUMENT", "DEFAULT", "ENVIRONMENT", "Given", "Variables", "explain_settings"]
 
 ENVIRONMENT: Final = "environment"
 ARGUMENT: Final = "argument"
+DEFAULT: Final = "default"
+"""The source of what nobody gave."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,9 +58,9 @@ class Variables:
 
     Args:
         environ: The process environment.
-        env_file: A file of `NAME=value` lines; one that does not exist is empty. `${...}` is not expanded, since
-            passwords may hold it.
-        overrides: Arguments by the lower-case name of their variable without `STORAGE_`; None means not given.
+        env_file: A file of `NAME=value` lines; one that does not exist is empty. `${...}` is not expanded,
+            since passwords may hold it.
+        overrides: Arguments, by the lower-case name of their variable without `STORAGE_`. None: not given.
 
     Raises:
         ConfigurationError: The env file cannot be read.
@@ -84,18 +86,16 @@ class Variables:
     def _add(self, values: Mapping[str, str | None], source: str) -> None:
         # The exact spelling comes last and wins over one in another case.
         for name in sorted(values, key=str.isupper):
-            value = values[name]
+            value = (values[name] or "").strip()
             known = self._given.get(name.upper())
-            if known is None or (value is not None and value.strip()):
+            if known is None or value:
                 self._given[name.upper()] = Given(name, value, source)
 
     def get(self, name: str) -> Given | None:
         """Return what was given for a variable; None if it is not set, or set to nothing."""
         given = self._given.get(name)
-        if given is None or given.value is None:
-            return None
-        empty = isinstance(given.value, str) and not given.value.strip() and given.source != ARGUMENT
-        return None if empty else given
+        # An argument may be empty on purpose: it takes back what the environment says.
+        return given if given is not None and (given.value != "" or given.source == ARGUMENT) else None
 
     def first(self, *names: str) -> Given | None:
         """Return what was given for the first of several names that is set."""
@@ -110,7 +110,8 @@ class Variables:
 
         Args:
             known: Upper-case names that are read.
-            reserved: Prefixes under which any name is allowed.
+            reserved: Prefixes under which any variable is allowed. Arguments are meant for this very gateway,
+                so there is nobody else whose they could be.
 
         Raises:
             UnknownVariableError: Names each, and what was probably meant.
@@ -118,7 +119,7 @@ class Variables:
         unknown = [
             given
             for name, given in self.prefixed()
-            if name not in known and not name.startswith(tuple(reserved))
+            if name not in known and (given.source == ARGUMENT or not name.startswith(tuple(reserved)))
         ]
         if unknown:
             raise UnknownVariableError("; ".join(_unknown(given, known) for given in unknown))
@@ -128,19 +129,23 @@ def _unknown(given: Given, known: Collection[str]) -> str:
     if given.source == ARGUMENT:
         names = [name.removeprefix(PREFIX).lower() for name in known]
         return f"{given.label} is no setting of the gateway{did_you_mean(given.name, names)}"
-    meant = did_you_mean(given.name.upper(), known)
-    return f"{given.label} is no variable that the gateway reads{meant or '; remove it, or install the plugin it belongs to'}"
+    # Compared without the prefix, which would make any two names look alike.
+    names = [name.removeprefix(PREFIX) for name in known]
+    meant = did_you_mean(given.name.upper().removeprefix(PREFIX), names, PREFIX)
+    return (
+        f"{given.label} is no variable that the gateway reads{meant or '; remove it, or install its plugin'}"
+    )
 
 
 def _read(env_file: Path | None) -> Mapping[str, str | None]:
-    if env_file is None or not env_file.is_file():
-        return {}
     try:
+        if env_file is None or not env_file.is_file():
+            return {}
         # Editors on Windows put a byte order mark in front, which would become part of the first name.
         return dotenv_values(env_file, interpolate=False, encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigurationError(
-            f"{env_file} cannot be read ({error}); make it readable UTF-8, or remove it and use the environment"
+            f"{env_file} cannot be read ({error}); make it readable UTF-8, or use the environment instead"
         ) from error
 
 
@@ -161,8 +166,8 @@ def _sentence(item: ErrorDetails, named: Callable[[str], tuple[str, Given | None
     variable, given = named(str(item["loc"][0]))
     if given is None:
         return redact(f"{variable} {wrong}")
-    shown = "" if is_secret_name(variable) else f", not {_shown(given.value)}"
-    return f"{given.label} {redact(wrong)}{shown}"
+    shown = "" if is_secret_name(variable) else f"is {_shown(given.value)}, but "
+    return f"{given.label} {shown}{redact(wrong)}"
 
 
 def _wording(item: ErrorDetails) -> str:

@@ -7,33 +7,13 @@ import re
 from collections.abc import Sequence
 from typing import Any, Final
 
-import pluggy
-
 from gateway.backend import API_VERSION, BackendSettings, BackendSpec
-from gateway.hookspecs import PROJECT, BackendHooks, StartupHooks
+from gateway.dispatch import HOOKS, new_manager
 
-__all__ = [
-    "NAME_PATTERN",
-    "brief",
-    "fault_of_backend",
-    "fault_of_hooks",
-    "items_of",
-    "new_manager",
-    "type_name",
-]
+__all__ = ["NAME_PATTERN", "brief", "fault_of_backend", "fault_of_hooks", "items_of", "type_name"]
 
 NAME_PATTERN: Final = re.compile(r"^[a-z][a-z0-9_]*$")
 """Names of backends and instances: they become parts of variable names."""
-
-_DATA_PATH: Final = frozenset(name for name in vars(BackendHooks) if name.startswith("gateway_"))
-
-
-def new_manager() -> pluggy.PluginManager:
-    """Return a plugin manager that knows every hook."""
-    manager = pluggy.PluginManager(PROJECT)
-    manager.add_hookspecs(StartupHooks)
-    manager.add_hookspecs(BackendHooks)
-    return manager
 
 
 def fault_of_hooks(plugin: object) -> str | None:
@@ -48,15 +28,14 @@ def fault_of_hooks(plugin: object) -> str | None:
     names = {caller.name for caller in callers}
     if not names:
         return "brings no hook; mark its functions with @hookimpl from gateway.hookspecs"
-    if names & _DATA_PATH:
-        return (
-            f"implements {min(names & _DATA_PATH)}, which belongs to the object that BackendSpec.open returns"
-        )
+    misplaced = sorted(names.intersection(HOOKS))
+    if misplaced:
+        return f"implements {misplaced[0]}, which belongs to the object that BackendSpec.open returns"
     return None
 
 
 def fault_of_backend(spec: object) -> str | None:
-    """Check one declaration of `gateway_backends`; its fields are foreign input, whatever their annotations say."""
+    """Check one declaration of `gateway_backends`; its fields are foreign input, whatever the annotations."""
     if not isinstance(spec, BackendSpec):
         return f"gateway_backends returned {type_name(spec)} where a BackendSpec belongs"
     name, settings, opener = (getattr(spec, field) for field in ("name", "settings", "open"))
@@ -64,7 +43,7 @@ def fault_of_backend(spec: object) -> str | None:
         return f"the backend name {name!r} must be lower case letters, digits and underscores, a letter first"
     if spec.api_version != API_VERSION:
         return (
-            f"the backend {name!r} was made for version {spec.api_version} of the backend API, but this gateway "
+            f"the backend {name!r} was made for version {spec.api_version} of the backend API, this gateway "
             f"has version {API_VERSION}; install releases of both that match"
         )
     if not (inspect.isclass(settings) and issubclass(settings, BackendSettings)):

@@ -7,15 +7,15 @@ class TestMyStore(BackendConformance):
     spec = MY_SPEC
 ```
 
-Every clause is one test. Clauses of capabilities that the spec does not declare are skipped, and say so. Needs the
-extra `conformance`. Names are imported when they are first used, because pytest imports this package in every run
-of everybody who has the gateway installed.
+Every clause is one test. Clauses of capabilities that the spec does not declare are skipped, and say so.
+Needs the extra `conformance`. Names are imported when they are first used, because pytest imports this
+package in every run of everybody who has the gateway installed.
 """
 
 from __future__ import annotations
 
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from gateway.conformance.clauses import Clause, clauses_of
@@ -49,7 +49,7 @@ _HOME: Final = {
 }
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> object:
     if name not in _HOME:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)

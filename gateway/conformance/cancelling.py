@@ -86,10 +86,12 @@ async def _cancel_after(call: Coroutine[Any, Any, Any], turns: int) -> None:
 
 
 async def _settle(store: Store, scribe: Scribe) -> None:
-    """Wait until a write that goes on in a thread has ended: stores take writes in turn, so one more comes after it."""
+    """Wait for a write that goes on in a thread: writes take turns, so one more comes after it."""
     await store.write(batch(scribe.state("settle")))
 
 
 async def _assert_whole_or_absent(store: Store, rows: tuple[Row, ...]) -> None:
     found = await store.get(rows[0].kind, rows[0].tenant, [row.key for row in rows])
-    assert list(found) in ([None] * len(rows), list(rows)), f"half a group is stored: {[describe(row) for row in found]}"
+    assert list(found) in ([None] * len(rows), list(rows)), (
+        f"half a group is stored: {[describe(row) for row in found]}"
+    )

@@ -44,15 +44,23 @@ async def assert_stored(store: Store, *rows: Row) -> None:
         assert found.intact, f"{describe(row)} came back with other types: {_differences(row, found)}"
         listed = await store.query(Query(row.kind, row.tenant, limit=MANY, include_deleted=True))
         twins = [other for other in listed if other.key == row.key]
-        assert twins == [row], f"the listing has {len(twins)} rows of {describe(row)}, or not this one: {twins}"
-        assert twins[0].intact, f"the listing has {describe(row)} with other types: {_differences(row, twins[0])}"
+        assert twins == [row], (
+            f"the listing has {len(twins)} rows of {describe(row)}, or not this one: {twins}"
+        )
+        assert twins[0].intact, (
+            f"the listing has {describe(row)} with other types: {_differences(row, twins[0])}"
+        )
 
 
 def assert_fingerprint(state: tuple[list[Row], int, int], expected: Sequence[Row]) -> None:
     """Check rows and the store's own digest against the rows that must be there."""
     rows, count, total = state
-    assert rows == list(expected), f"stored are {list(map(describe, rows))}, not {list(map(describe, expected))}"
-    assert (count, total) == (len(expected), digest_sum(expected)), "the store's digest is not that of its rows"
+    assert rows == list(expected), (
+        f"stored are {list(map(describe, rows))}, not {list(map(describe, expected))}"
+    )
+    assert (count, total) == (len(expected), digest_sum(expected)), (
+        "the store's digest is not that of its rows"
+    )
 
 
 async def read_pages(store: Store, query: Query, size: int) -> list[Row]:
@@ -65,7 +73,9 @@ async def read_pages(store: Store, query: Query, size: int) -> list[Row]:
         found += page
         if len(page) < size:
             return found
-        assert after != page[-1].position, "paging stands still: the next page begins where the last one began"
+        assert after != page[-1].position, (
+            "paging stands still: the next page begins where the last one began"
+        )
         after = page[-1].position
 
 

@@ -1,4 +1,4 @@
-"""Clauses: single promises of the contract, each a test method that needs no plugin for asynchronous tests."""
+"""Clauses: single promises of the contract, each a test that needs no plugin for asynchronous tests."""
 
 from __future__ import annotations
 
@@ -49,9 +49,9 @@ class Clause:
 def clause(*needs: Capability, without: Capability | None = None) -> Callable[[Body], Method]:
     """Make a method of a conformance class a clause.
 
-    The method takes the harness, or an opened store, or both, and may be a coroutine. It becomes an ordinary test
-    with the one argument `harness`, run on a loop of its own: authors need no pytest plugin for asyncio, and clauses
-    can be called without pytest.
+    The method takes the harness, or an opened store, or both, and may be a coroutine. It becomes an ordinary
+    test with the one argument `harness`, run on a loop of its own: authors need no pytest plugin for asyncio,
+    and clauses can be called without pytest.
 
     Args:
         needs: Capabilities that the backend must declare for the clause to be asked.
@@ -63,7 +63,7 @@ def clause(*needs: Capability, without: Capability | None = None) -> Callable[[B
         spec = Clause(body.__name__, _first_line(body), frozenset(needs), without)
 
         @functools.wraps(body)
-        def test(self: Any, harness: Harness) -> None:
+        def test(self: object, harness: Harness) -> None:
             objection = spec.objection(harness.spec.capabilities)
             if objection is not None:
                 pytest.skip(objection)
@@ -72,7 +72,7 @@ def clause(*needs: Capability, without: Capability | None = None) -> Callable[[B
             if outcome is not None:
                 harness.run(outcome)
 
-        # pytest reads the wrapped function's signature through __wrapped__ and would ask for a fixture `store`.
+        # pytest reads the body's signature through __wrapped__ and would ask for a fixture `store`.
         del test.__dict__["__wrapped__"]
         setattr(test, _MARK, spec)
         return cast("Method", test)

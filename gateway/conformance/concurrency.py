@@ -9,10 +9,10 @@ from gateway.conformance.checks import all_rows, assert_stored, fetch
 from gateway.conformance.clauses import clause
 from gateway.conformance.harness import Harness
 from gateway.conformance.kinds import PROBE_LOG, PROBE_STATE
-from gateway.conformance.rows import FIRST_VERSION, Scribe, batch, span, total_of
+from gateway.conformance.rows import Scribe, batch, span, total_of
 from gateway.conformance.worker import load_batch, load_rows
 from gateway.dispatch import Store
-from gateway.records.row import Row
+from gateway.records.row import Key, Row
 
 __all__ = ["ConcurrencyClauses"]
 
@@ -24,7 +24,7 @@ class ConcurrencyClauses:
 
     @clause()
     async def test_tasks_lose_nothing(self, harness: Harness, store: Store) -> None:
-        """Tasks that write side by side, to their own keys and to shared ones, leave the newest of all they wrote."""
+        """Tasks that write side by side, to own and to shared keys, leave the newest of all they wrote."""
         scribe = harness.scribe()
 
         async def write(worker: int) -> None:
@@ -36,7 +36,7 @@ class ConcurrencyClauses:
 
     @clause()
     async def test_acknowledged_is_visible(self, harness: Harness, store: Store) -> None:
-        """Right after its acknowledgement a write is seen by key, in listings and in the digest, while others write."""
+        """An acknowledged write is seen at once by key, in listings and in the digest, while others write."""
         scribe = harness.scribe()
 
         async def write(worker: int) -> None:
@@ -45,7 +45,9 @@ class ConcurrencyClauses:
                 row = own.log(tally=number)
                 await store.write(batch(row))
                 assert await fetch(store, row) == row, "an acknowledged row is not seen by key"
-                assert (await all_rows(store, own, PROBE_LOG))[-1:] == [row], "an acknowledged row is not listed"
+                assert (await all_rows(store, own, PROBE_LOG))[-1:] == [row], (
+                    "an acknowledged row is not listed"
+                )
                 counted = (await store.digest(span(own, PROBE_LOG))).rows
                 assert counted == number + 1, "an acknowledged row is missing in the digest"
 
@@ -79,7 +81,7 @@ class ConcurrencyClauses:
 
     @clause(Capability.MULTI_PROCESS)
     def test_processes_lose_nothing(self, harness: Harness) -> None:
-        """Several processes that write at once, to their own keys and to shared ones, leave the newest of all."""
+        """Several processes that write at once, to own keys and to shared ones, leave the newest of all."""
         scribe = harness.scribe()
         harness.run(_opened_and_closed(harness))
         workers = [harness.start("write", scribe, worker=number, count=BATCHES) for number in range(WORKERS)]
@@ -110,7 +112,7 @@ async def _newest_after_reopening(harness: Harness, scribe: Scribe) -> None:
 
 async def _assert_newest(store: Store, scribe: Scribe, workers: int, batches: int) -> None:
     """Check that the newest version of every row of every worker's load is stored."""
-    expected: dict[tuple[object, ...], Row] = {}
+    expected: dict[tuple[str, Key], Row] = {}
     for number in range(batches):
         for worker in range(workers):
             for row in load_rows(scribe, worker, number):

@@ -40,7 +40,7 @@ class GroupClauses:
 
     @clause()
     async def test_a_refused_group_leaves_nothing(self, harness: Harness, store: Store) -> None:
-        """A group with a row that the store refuses, here of a kind it was never told of, is not stored in part."""
+        """A group with a row that the store refuses, here of an unknown kind, is not stored in part."""
         scribe = harness.scribe()
         good, strange = scribe.state(), scribe.row(UNREGISTERED, name="x")
         stored = False

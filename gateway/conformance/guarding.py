@@ -21,7 +21,7 @@ class GuardClauses:
 
     @clause()
     async def test_a_newer_version_replaces_all(self, harness: Harness, store: Store) -> None:
-        """A newer version replaces the whole row: fields that it leaves empty do not keep their old values."""
+        """A newer version replaces the whole row: a field left empty does not keep its old value."""
         scribe = harness.scribe()
         await store.write(batch(scribe.state(note="old", tally=1, amount="1", document={"old": True})))
         newer = scribe.state(label="new")
@@ -60,20 +60,20 @@ class GuardClauses:
 
     @clause()
     async def test_equal_versions_are_decided_by_digest(self, harness: Harness, store: Store) -> None:
-        """Of two rows with one version the one with the greater digest stays, in whichever order they come."""
+        """Of two rows of one version the one with the greater digest stays, in whichever order they come."""
         scribe = harness.scribe()
         for slot, ascending in enumerate((True, False, True, False)):
             twins = [scribe.state(slot=slot, label=text, version=FIRST_VERSION) for text in ("x", "y")]
             twins.sort(key=lambda row: row.digest, reverse=not ascending)
-            for row in twins:
-                receipt = await store.write(batch(row))
+            await store.write(batch(twins[0]))
+            receipt = await store.write(batch(twins[1]))
             await assert_stored(store, max(twins, key=lambda row: row.digest))
             expected = {} if ascending else {0: FIRST_VERSION}
             assert dict(receipt.superseded) == expected, "the row that lost by its digest must be reported"
 
     @clause()
     async def test_the_guard_holds_within_a_batch(self, harness: Harness, store: Store) -> None:
-        """An older row behind a newer one in the same batch, or in the same group, does not win by coming last."""
+        """An older row behind a newer one in one batch, or in one group, does not win by coming last."""
         scribe = harness.scribe()
         newer, older = (scribe.state(version=FIRST_VERSION + add) for add in (2, 1))
         other_newer, other_older = (scribe.state("other", version=FIRST_VERSION + add) for add in (2, 1))
@@ -83,7 +83,7 @@ class GuardClauses:
 
     @clause()
     def test_any_order_ends_in_one_state(self, harness: Harness, store: Store) -> None:
-        """Random writes and deletions of few keys, twice each and in any order, end in the state of the newest."""
+        """Random writes and deletions, twice each and in any order, end in the state of the newest."""
 
         @EXAMPLES
         @given(histories())

@@ -7,11 +7,12 @@ import contextlib
 import os
 import subprocess
 import sys
+import threading
 import uuid
 from collections.abc import Coroutine, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, Final, TypeVar, cast
 
 from gateway.backend import Backend, BackendSpec, OpenContext
 from gateway.conformance.rows import Scribe
@@ -63,7 +64,7 @@ class Harness:
         context = replace(self.context, read_only=read_only)
         store = await open_store(self.spec, context, manager)
         self._opened.append(store)
-        self._backends[id(store)] = manager.get_plugin(context.instance)
+        self._backends[id(store)] = cast("Backend", manager.get_plugin(context.instance))
         return store
 
     def backend(self, store: Store) -> Backend:
@@ -105,6 +106,17 @@ class Harness:
         assert process.returncode == 0, f"a worker process failed:\n{errors}"
         return out.splitlines()
 
+    def kill_after(self, process: subprocess.Popen[str], lines: int) -> list[str]:
+        """Kill a worker, as `kill -9` does, once it has printed so many lines; return all that it printed."""
+        assert process.stdout is not None, "a worker's output is read through a pipe"
+        with _deadline(process):
+            printed = [process.stdout.readline() for _ in range(lines)]
+            process.kill()
+            out, errors = process.communicate(timeout=LIMIT)
+        assert all(printed), f"a worker process ended before it was killed:\n{errors}"
+        # A line without its end was being printed; whoever reads it cannot tell what it would have been.
+        return [line.rstrip() for line in (*printed, *out.splitlines(keepends=True)) if line.endswith("\n")]
+
     def close(self) -> None:
         """Release stores, processes and the loop, whatever state the clause left them in."""
         for process in self._workers:
@@ -120,7 +132,7 @@ class Harness:
             return self._import_path
         found = next(_paths_of(self.spec), None)
         assert found is not None, (
-            f"clauses with several processes cannot import the spec {self.spec.name!r}; make it an attribute of a module, "
+            f"other processes cannot import the spec {self.spec.name!r}; make it an attribute of a module, "
             "or set `spec_path = 'package.module:ATTRIBUTE'` on the test class"
         )
         return found
@@ -131,6 +143,17 @@ def _paths_of(spec: BackendSpec) -> Iterator[str]:
         for attribute, value in vars(sys.modules[name]).items():
             if value is spec:
                 yield f"{name}:{attribute}"
+
+
+@contextlib.contextmanager
+def _deadline(process: subprocess.Popen[str]) -> Iterator[None]:
+    """Kill a worker that says nothing for too long, so that reading from it ends."""
+    timer = threading.Timer(LIMIT, process.kill)
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 def _end(process: subprocess.Popen[str]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final
+from typing import Final
 
 from gateway.backend import Group, KeyRef, Step, Update, WriteBatch
 from gateway.conformance.kinds import PROBE_COUNTER, PROBE_LOG, PROBE_STATE
@@ -15,7 +15,19 @@ from gateway.records.row import Key, Row
 from gateway.records.stamp import row_of
 from gateway.records.version import version_at
 
-__all__ = ["FIRST_VERSION", "NOON", "Scribe", "batch", "digest_sum", "group", "increment", "minutes", "span", "total_of", "where"]
+__all__ = [
+    "FIRST_VERSION",
+    "NOON",
+    "Scribe",
+    "batch",
+    "digest_sum",
+    "group",
+    "increment",
+    "minutes",
+    "span",
+    "total_of",
+    "where",
+]
 
 NOON: Final = datetime(2026, 3, 1, 12, tzinfo=UTC)
 """The time of rows that are not about time."""
@@ -34,21 +46,27 @@ class Scribe:
         self._version = FIRST_VERSION
         self._logs = 0
 
-    def row(self, kind: KindSpec, *, version: int | None = None, **fields: Any) -> Row:
+    def row(self, kind: KindSpec, *, version: int | None = None, **fields: object) -> Row:
         """Return the row of a record of any kind."""
-        return row_of(kind, self.tenant, self._next(version), codec_of(kind).encode(kind.model(**fields)))
+        return row_of(
+            kind, self.tenant, self._next(version), codec_of(kind).encode(kind.model.model_validate(fields))
+        )
 
-    def log(self, record_id: str | None = None, *, version: int | None = None, **fields: Any) -> Row:
+    def log(self, record_id: str | None = None, *, version: int | None = None, **fields: object) -> Row:
         """Return a row of the probe log; ids count up unless one is given."""
         self._logs += 1
         fields = {"record_id": record_id or f"log-{self._logs:05}", "moment": NOON, **fields}
         return self.row(PROBE_LOG, version=version, **fields)
 
-    def state(self, owner: str = "owner", slot: int = 1, *, version: int | None = None, **fields: Any) -> Row:
+    def state(
+        self, owner: str = "owner", slot: int = 1, *, version: int | None = None, **fields: object
+    ) -> Row:
         """Return a row of the probe state."""
-        return self.row(PROBE_STATE, version=version, **{"owner": owner, "slot": slot, "moment": NOON, **fields})
+        return self.row(
+            PROBE_STATE, version=version, **{"owner": owner, "slot": slot, "moment": NOON, **fields}
+        )
 
-    def counter(self, name: str = "count", *, version: int | None = None, **fields: Any) -> Row:
+    def counter(self, name: str = "count", *, version: int | None = None, **fields: object) -> Row:
         """Return a row of the probe counter."""
         return self.row(PROBE_COUNTER, version=version, name=name, **fields)
 
@@ -65,9 +83,17 @@ class Scribe:
         """Return the row of canonical values as they stand."""
         return row_of(kind, self.tenant, self._next(None), values, deleted=deleted)
 
-    def query(self, kind: KindSpec, *conditions: Condition, **options: Any) -> Query:
+    def query(
+        self,
+        kind: KindSpec,
+        *where: Condition,
+        descending: bool = False,
+        limit: int = 1000,
+        after: Key | None = None,
+        include_deleted: bool = False,
+    ) -> Query:
         """Return a query for this tenant's rows."""
-        return Query(kind, self.tenant, conditions, **options)
+        return Query(kind, self.tenant, where, descending, limit, after, include_deleted)
 
     def _next(self, version: int | None) -> int:
         self._version += 1
@@ -84,10 +110,11 @@ def group(*rows: Row) -> Group:
     return Group(tuple(rows))
 
 
-def where(kind: KindSpec, field: str, op: Op, value: Any) -> Condition:
+def where(kind: KindSpec, field: str, op: Op, value: object) -> Condition:
     """Return a condition, the value given as a record would hold it; several values for `Op.IN`."""
     encode = codec_of(kind).encode_field
     if op is Op.IN:
+        assert isinstance(value, Iterable), "`in` takes several values"
         return Condition(field, op, tuple(encode(field, item) for item in value))
     return Condition(field, op, encode(field, value))
 

@@ -38,7 +38,7 @@ class TombstoneClauses:
 
     @clause()
     async def test_tombstones_are_listed_on_request(self, harness: Harness, store: Store) -> None:
-        """With `include_deleted` tombstones stand where their rows stood, and conditions apply to them too."""
+        """With `include_deleted` tombstones stand where their rows stood; conditions apply to them too."""
         scribe = harness.scribe()
         rows = [scribe.log(moment=minutes(number), label="x") for number in range(3)]
         grave = scribe.tombstone(rows[1])
@@ -60,7 +60,7 @@ class TombstoneClauses:
 
     @clause()
     async def test_a_deletion_may_come_first(self, harness: Harness, store: Store) -> None:
-        """A tombstone of a key that the store has never seen is kept, so that the write it deletes cannot come after."""
+        """The tombstone of a key never seen is kept, so that the write it deletes cannot come after it."""
         scribe = harness.scribe()
         row = scribe.state(version=FIRST_VERSION + 1)
         grave = scribe.tombstone(row, version=FIRST_VERSION + 2)
@@ -96,6 +96,8 @@ class TombstoneClauses:
         """The tombstone of a state whose row was never seen has no time, and is stored all the same."""
         scribe = harness.scribe()
         key = scribe.state().key
-        timeless = scribe.from_values(PROBE_STATE, (*key, *[None] * (len(PROBE_STATE.fields) - len(key))), deleted=True)
+        timeless = scribe.from_values(
+            PROBE_STATE, (*key, *[None] * (len(PROBE_STATE.fields) - len(key))), deleted=True
+        )
         await store.write(batch(timeless))
         await assert_stored(store, timeless)

@@ -34,7 +34,12 @@ class UpdateClauses:
         await store.write(batch(live, dead, grave))
         seen: list[list[Row | None]] = []
         refs = KeyRef(PROBE_LOG, ("dead",)), KeyRef(PROBE_COUNTER, ("never",)), KeyRef(PROBE_STATE, live.key)
-        await store.write(batch(Update(scribe.tenant, refs, lambda rows: seen.append(list(rows)) or ())))
+
+        def look(rows: Sequence[Row | None]) -> Sequence[Row]:
+            seen.append(list(rows))
+            return ()
+
+        await store.write(batch(Update(scribe.tenant, refs, look)))
         assert seen == [[grave, None, live]]
 
     @clause(Capability.UPDATE)
@@ -86,7 +91,9 @@ class UpdateClauses:
         scribe = harness.scribe()
         row = scribe.counter(total=5)
         await store.write(batch(row))
-        receipt = await store.write(batch(Update(scribe.tenant, (KeyRef(PROBE_COUNTER, row.key),), lambda _: ())))
+        receipt = await store.write(
+            batch(Update(scribe.tenant, (KeyRef(PROBE_COUNTER, row.key),), lambda _: ()))
+        )
         assert not receipt.updated.get(0), "an update that wrote nothing is reported to have written rows"
         await assert_stored(store, row)
 
@@ -97,7 +104,9 @@ class UpdateClauses:
         row = scribe.counter(total=5, version=FIRST_VERSION + 5)
         await store.write(batch(row))
         stale = scribe.counter(total=6, version=FIRST_VERSION + 4)
-        receipt = await store.write(batch(Update(scribe.tenant, (KeyRef(PROBE_COUNTER, row.key),), lambda _: [stale])))
+        receipt = await store.write(
+            batch(Update(scribe.tenant, (KeyRef(PROBE_COUNTER, row.key),), lambda _: [stale]))
+        )
         assert dict(receipt.superseded) == {0: row.version}
         await assert_stored(store, row)
 

@@ -1,8 +1,8 @@
-"""The other process in clauses about several processes and about crashes: `python -m gateway.conformance.worker`.
+"""The other process in clauses about processes and crashes: `python -m gateway.conformance.worker`.
 
 Tasks:
 
-* `write`: writes the batches of `load_batch` one after another and prints each one's number once it is acknowledged.
+* `write`: writes the batches of `load_batch` in turn and prints the number of each that is acknowledged.
 * `count`: counts the probe counter up by `Update` steps and prints a line for each acknowledgement.
 * `open`: opens the store and prints `opened`, or the name of the error's class.
 """
@@ -33,13 +33,15 @@ _STRIDE = 64
 
 
 def load_rows(scribe: Scribe, worker: int, number: int) -> tuple[Row, Row, Row, Row]:
-    """Return the rows of a worker's batch: a log row, a state that all workers share, and two that are a group."""
+    """Return the rows of a worker's batch: a log row, a state shared by all workers, and two of a group."""
     version = FIRST_VERSION + number * _STRIDE + worker * 4
     name = f"w{worker}-{number:06}"
     return (
         scribe.log(name, version=version, moment=minutes(number), note="alone"),
         scribe.state("shared", number % 5, version=version + 1, tally=worker, note=name),
-        scribe.log(f"{name}-a", version=version + 2, moment=minutes(number), note="group", document={"n": number}),
+        scribe.log(
+            f"{name}-a", version=version + 2, moment=minutes(number), note="group", document={"n": number}
+        ),
         scribe.state(f"group-{worker}", number, version=version + 3, amount="0.1", note=name),
     )
 

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import copy
+from typing import Any
 
-from gateway.backend import WriteBatch
+from gateway.backend import Step, WriteBatch
 from gateway.conformance.checks import all_rows, assert_fingerprint, assert_stored, state_of
 from gateway.conformance.clauses import clause
 from gateway.conformance.harness import Harness
 from gateway.conformance.kinds import PROBE_COUNTER, PROBE_LOG, PROBE_STATE
 from gateway.conformance.rows import Scribe, batch, group, minutes
 from gateway.dispatch import Store
-from gateway.records.row import Row
+from gateway.records.row import Key, Row
 from gateway.records.trading import BOT_STATE, POSITIONS
 
 __all__ = ["WriteClauses"]
@@ -38,7 +39,12 @@ class WriteClauses:
         """A store takes rows of the built-in kinds without any preparation."""
         scribe = harness.scribe()
         position = scribe.row(
-            POSITIONS, condition_id="0xabc", side="YES", entry_price="0.53", opened_at=minutes(0), extra={"a": [1]}
+            POSITIONS,
+            condition_id="0xabc",
+            side="YES",
+            entry_price="0.53",
+            opened_at=minutes(0),
+            extra={"a": [1]},
         )
         state = scribe.row(BOT_STATE, bot_id="bot", updated_at=minutes(1), data={"cycle": 1})
         await store.write(batch(position, state))
@@ -46,7 +52,7 @@ class WriteClauses:
 
     @clause()
     async def test_the_same_batch_again_changes_nothing(self, harness: Harness, store: Store) -> None:
-        """A batch written three times leaves what it left the first time, and nothing counts as superseded."""
+        """A batch written three times leaves what it left at first, and nothing counts as superseded."""
         scribe = harness.scribe()
         log, state, counter = _one_of_each(scribe)
         repeated = batch(log, state, group(counter, scribe.log("in-a-group")))
@@ -85,7 +91,7 @@ class WriteClauses:
 
     @clause()
     async def test_a_large_batch_is_stored(self, harness: Harness, store: Store) -> None:
-        """Fifteen hundred rows go in by one call, and come back by one call with as many keys, in their order."""
+        """Fifteen hundred rows go in by one call, and come back by one call for as many keys."""
         scribe = harness.scribe()
         rows = [scribe.log(moment=minutes(number), tally=number) for number in range(BATCH)]
         await store.write(batch(*rows))
@@ -94,7 +100,7 @@ class WriteClauses:
 
     @clause()
     async def test_answers_stand_where_their_keys_stand(self, harness: Harness, store: Store) -> None:
-        """Rows come back in the order of the keys asked for, with None for a missing one and twice for a repeated one."""
+        """Rows come back in the order of the keys, None for a missing one and twice for a repeated one."""
         scribe = harness.scribe()
         one, two = scribe.state("a", 1), scribe.state("b", 2)
         await store.write(batch(one, two))
@@ -115,16 +121,29 @@ class WriteClauses:
     async def test_the_callers_objects_are_left_alone(self, harness: Harness, store: Store) -> None:
         """A batch handed over as a list, and the list of keys, are the same afterwards."""
         scribe = harness.scribe()
-        steps = [scribe.log("second"), scribe.log("first"), group(*_one_of_each(scribe)), scribe.log("second")]
+        steps: list[Step] = [
+            scribe.log("second"),
+            scribe.log("first"),
+            group(*_one_of_each(scribe)),
+            scribe.log("second"),
+        ]
         kept = copy.copy(steps)
         await store.write(WriteBatch(steps))
-        keys = [("second",), ("first",), ("second",)]
+        keys: list[Key] = [("second",), ("first",), ("second",)]
         await store.get(PROBE_LOG, scribe.tenant, keys)
         assert steps == kept, "the store changed the caller's list of steps"
         assert keys == [("second",), ("first",), ("second",)], "the store changed the caller's list of keys"
 
 
 def _one_of_each(scribe: Scribe) -> tuple[Row, Row, Row]:
-    fields = {"label": "l", "note": "n", "tally": 1, "ratio": 0.5, "flag": True, "amount": "1.5", "document": {"k": 1}}
+    fields: dict[str, Any] = {
+        "label": "l",
+        "note": "n",
+        "tally": 1,
+        "ratio": 0.5,
+        "flag": True,
+        "amount": "1.5",
+        "document": {"k": 1},
+    }
     log = scribe.log(levels=((1.0, 2.0),), seen_at=minutes(3), **fields)
     return log, scribe.state(**fields), scribe.counter(total=3, amount="0.3")

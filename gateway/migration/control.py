@@ -1,7 +1,7 @@
 """The control store: which phase each kind is in, who decided so and why, and which running bots follow.
 
-One SQLite file for the bots of one machine. It is made by the first decision; while there is none, the environment
-decides. A decision takes effect in running bots through `gateway.migration.follow`.
+One SQLite file for the bots of one machine. It is made by the first decision; while there is none, the
+environment decides. A decision takes effect in running bots through `gateway.migration.follow`.
 """
 
 from __future__ import annotations
@@ -84,13 +84,13 @@ class Member:
 class ControlStore:
     """Decisions, their history, and the members that follow them.
 
-    Every method opens the file, does one transaction and closes it; from an event loop, call it in a thread. Safe to
-    use from several threads and processes.
+    Every method opens the file, does one transaction and closes it; from an event loop, call it in a thread.
+    Safe to use from several threads and processes.
 
     Args:
         path: The file. Reading a missing one finds nothing decided; the first write makes it, with mode 0600.
-        backends: Instance names of the stores, the old one first. Decisions about another pair are left alone and
-            not followed.
+        backends: Instance names of the stores, the old one first. Decisions about another pair are left
+            alone and not followed.
         busy_timeout: Seconds to wait for another writer.
     """
 
@@ -118,7 +118,8 @@ class ControlStore:
                 return ControlState()
             (epoch,) = connection.execute("SELECT value FROM epoch").fetchone()
             rows = connection.execute(
-                "SELECT kind, phase, share, epoch, who, why, at FROM phases WHERE pair = ? ORDER BY kind", (self._pair,)
+                "SELECT kind, phase, share, epoch, who, why, at FROM phases WHERE pair = ? ORDER BY kind",
+                (self._pair,),
             )
             return ControlState(epoch, {row[0]: _decision(row) for row in rows})
 
@@ -129,7 +130,9 @@ class ControlStore:
             ConfigurationError: The control store cannot be read.
         """
         with self.file.reading() as connection:
-            return 0 if connection is None else int(connection.execute("SELECT value FROM epoch").fetchone()[0])
+            return (
+                0 if connection is None else int(connection.execute("SELECT value FROM epoch").fetchone()[0])
+            )
 
     def explain(self, kind: str) -> str:
         """Return in words who decided where a kind stands.
@@ -150,18 +153,20 @@ class ControlStore:
             share: Percent of its keys that the new store leads ahead of the phase.
             who: Who decides.
             why: Their reason.
-            base: Where the environment puts the kind, in case nothing was decided yet. Give the whole plan to have
-                `*` checked against every kind that the environment names.
+            base: Where the environment puts the kind, in case nothing was decided yet. Give the whole plan
+                to have `*` checked against every kind that the environment names.
 
         Raises:
             PhaseError: The step skips a phase, or leaves the last. Nothing was changed.
-            ConfigurationError: A share out of range, no author or reason, or a control store that cannot be used.
+            ConfigurationError: A share out of range, no author or reason, or a control store that cannot be
+            used.
         """
         wanted = KindPlan(phase, share)
         _check_words(who, why)
         if not self._paired:
             raise ConfigurationError(
-                "there is one store only, so there is nothing to migrate; name the old and the new one in STORAGE_BACKENDS"
+                "there is one store only, so there is nothing to migrate; "
+                "name the old and the new one in STORAGE_BACKENDS"
             )
         with self.file.writing() as connection:
             before = self._standing(connection, kind, base)
@@ -169,7 +174,9 @@ class ControlStore:
                 check_move(current, wanted)
             connection.execute("UPDATE epoch SET value = value + 1")
             (epoch,) = connection.execute("SELECT value FROM epoch").fetchone()
-            change = Change(kind, before, wanted, epoch, who.strip(), why.strip(), datetime.now(UTC), self._pair)
+            change = Change(
+                kind, before, wanted, epoch, who.strip(), why.strip(), datetime.now(UTC), self._pair
+            )
             _record(connection, change)
         return change
 
@@ -223,17 +230,20 @@ class ControlStore:
             if connection is None:
                 return ()
             rows = connection.execute(
-                "SELECT instance, host, pid, epoch, seen_at FROM members WHERE seen_at >= ? ORDER BY host, pid, instance",
+                "SELECT instance, host, pid, epoch, seen_at FROM members "
+                "WHERE seen_at >= ? ORDER BY host, pid, instance",
                 (to_micros(datetime.now(UTC) - max_age),),
             )
             return tuple(
-                Member(MemberId(instance, host, pid), epoch, from_micros(seen)) for instance, host, pid, epoch, seen in rows
+                Member(MemberId(instance, host, pid), epoch, from_micros(seen))
+                for instance, host, pid, epoch, seen in rows
             )
 
     def _standing(self, connection: sqlite3.Connection, kind: str, base: KindPlan | RoutingPlan) -> KindPlan:
         """Return where a kind stands: by its own row, by the row for all, or by the environment."""
         row = connection.execute(
-            "SELECT phase, share FROM phases WHERE pair = ? AND kind IN (?, ?) ORDER BY kind = ? DESC LIMIT 1",
+            "SELECT phase, share FROM phases "
+            "WHERE pair = ? AND kind IN (?, ?) ORDER BY kind = ? DESC LIMIT 1",
             (self._pair, kind, ALL_KINDS, kind),
         ).fetchone()
         if row is not None:
@@ -243,12 +253,14 @@ class ControlStore:
     def _swept_along(
         self, connection: sqlite3.Connection, kind: str, base: KindPlan | RoutingPlan
     ) -> list[KindPlan]:
-        """Return where the kinds stand that only the environment names, and that the first `*` moves as well."""
+        """Return where those kinds stand that only the environment names: the first `*` moves them too."""
         if kind != ALL_KINDS or isinstance(base, KindPlan):
             return []
         rows = connection.execute("SELECT kind FROM phases WHERE pair = ?", (self._pair,))
         decided = {name for (name,) in rows}
-        return [] if ALL_KINDS in decided else [plan for name, plan in base.kinds.items() if name not in decided]
+        return (
+            [] if ALL_KINDS in decided else [plan for name, plan in base.kinds.items() if name not in decided]
+        )
 
 
 def _record(connection: sqlite3.Connection, change: Change) -> None:
@@ -279,7 +291,9 @@ def _check_words(who: str, why: str) -> None:
         if not text.strip():
             raise ConfigurationError(f"say {name}; it is kept with the decision")
         if len(text) > _TEXT_LIMIT:
-            raise ConfigurationError(f"the text for {name} is longer than {_TEXT_LIMIT} characters; shorten it")
+            raise ConfigurationError(
+                f"the text for {name} is longer than {_TEXT_LIMIT} characters; shorten it"
+            )
 
 
 def _plan(phase: str, share: float) -> KindPlan:
@@ -293,4 +307,6 @@ def _decision(row: tuple[Any, ...]) -> Decision:
 
 def _change(row: tuple[Any, ...]) -> Change:
     kind, phase_before, share_before, phase, share, epoch, who, why, at, pair = row
-    return Change(kind, _plan(phase_before, share_before), _plan(phase, share), epoch, who, why, from_micros(at), pair)
+    return Change(
+        kind, _plan(phase_before, share_before), _plan(phase, share), epoch, who, why, from_micros(at), pair
+    )

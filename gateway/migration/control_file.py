@@ -1,7 +1,7 @@
-"""The file behind the control store: one SQLite database with a schema of its own, opened anew for every access.
+"""The file behind the control store: one SQLite database, opened anew for every access.
 
-Opening it each time costs about 0.2 ms, is done a few times a second at most, and notices at once when the file was
-moved away or put back; a connection kept open would go on reading a file that no longer has a name.
+Opening it each time costs about 0.2 ms, is done a few times a second at most, and notices at once when the
+file was moved away or put back; a connection kept open would go on reading a file that no longer has a name.
 """
 
 from __future__ import annotations
@@ -25,16 +25,19 @@ _SCHEMA: Final = (
     "CREATE TABLE epoch (id INTEGER PRIMARY KEY CHECK (id = 1), value INTEGER NOT NULL)",
     "INSERT INTO epoch VALUES (1, 0)",
     """CREATE TABLE phases (
-        pair TEXT NOT NULL, kind TEXT NOT NULL, phase TEXT NOT NULL, share REAL NOT NULL, epoch INTEGER NOT NULL,
-        who TEXT NOT NULL, why TEXT NOT NULL, at INTEGER NOT NULL, PRIMARY KEY (pair, kind))""",
+        pair TEXT NOT NULL, kind TEXT NOT NULL, phase TEXT NOT NULL, share REAL NOT NULL, epoch INTEGER NOT
+        NULL, who TEXT NOT NULL, why TEXT NOT NULL, at INTEGER NOT NULL, PRIMARY KEY (pair, kind))""",
     """CREATE TABLE audit (
         epoch INTEGER PRIMARY KEY, pair TEXT NOT NULL, kind TEXT NOT NULL,
         phase_before TEXT NOT NULL, share_before REAL NOT NULL, phase TEXT NOT NULL, share REAL NOT NULL,
         who TEXT NOT NULL, why TEXT NOT NULL, at INTEGER NOT NULL)""",
-    "CREATE TRIGGER audit_kept BEFORE DELETE ON audit BEGIN SELECT RAISE(ABORT, 'the audit trail is append-only'); END",
-    "CREATE TRIGGER audit_fixed BEFORE UPDATE ON audit BEGIN SELECT RAISE(ABORT, 'the audit trail is append-only'); END",
+    """CREATE TRIGGER audit_kept BEFORE DELETE ON audit
+        BEGIN SELECT RAISE(ABORT, 'the audit trail is append-only'); END""",
+    """CREATE TRIGGER audit_fixed BEFORE UPDATE ON audit
+        BEGIN SELECT RAISE(ABORT, 'the audit trail is append-only'); END""",
     """CREATE TABLE members (
-        instance TEXT PRIMARY KEY, host TEXT NOT NULL, pid INTEGER NOT NULL, epoch INTEGER NOT NULL, seen_at INTEGER NOT NULL)""",
+        instance TEXT PRIMARY KEY, host TEXT NOT NULL, pid INTEGER NOT NULL, epoch INTEGER NOT NULL, seen_at
+        INTEGER NOT NULL)""",
     """CREATE TABLE divergences (
         identity TEXT PRIMARY KEY, last_seen INTEGER NOT NULL, body TEXT NOT NULL)""",
     "CREATE INDEX divergences_age ON divergences (last_seen)",
@@ -135,12 +138,13 @@ class ControlFile:
             return 0
         if application != _APPLICATION_ID:
             raise ConfigurationError(
-                f"{self.path} is a database of another program, not a control store; correct STORAGE_CONTROL_URL"
+                f"{self.path} is a database of another program, not a control store; "
+                "correct STORAGE_CONTROL_URL"
             )
         if version > SCHEMA_VERSION:
             raise ConfigurationError(
-                f"the control store {self.path} was made by a newer gateway (schema {version}, this one knows "
-                f"{SCHEMA_VERSION}); upgrade this installation"
+                f"the control store {self.path} was made by a newer gateway (schema {version}, "
+                f"this one knows {SCHEMA_VERSION}); upgrade this installation"
             )
         return int(version)
 
@@ -175,13 +179,13 @@ class ControlFile:
             yield
         except sqlite3.OperationalError as error:
             raise ConfigurationError(
-                f"the control store {self.path} cannot be used: {error}. Check that the file and its directory may be read "
-                "and written by this user, that the disk is not full, and that no program holds it open"
+                f"the control store {self.path} cannot be used: {error}. Check that this user may read and "
+                "write the file and its directory, that the disk is not full, and that nothing holds it open"
             ) from error
         except sqlite3.DatabaseError as error:
             raise ConfigurationError(
-                f"the control store {self.path} is damaged: {error}. Bring it back from a backup, or move it away and set "
-                "the phases again with `gateway phase set`; until then running bots keep the plan they have"
+                f"the control store {self.path} is damaged: {error}. Bring it back from a backup, or move it "
+                "away and set the phases again with `gateway phase set`; running bots keep theirs till then"
             ) from error
         except OSError as error:
             raise ConfigurationError(

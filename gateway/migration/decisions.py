@@ -1,8 +1,8 @@
 """What an operator decided about phases, and the plan that follows from it. Pure.
 
-Decisions belong to one pair of stores. Swapping the two in `STORAGE_BACKENDS`, or naming a third, begins another
-migration, and the decisions of the last one say nothing about it: `complete` of `json,sqlite` must not make a bot
-read from PostgreSQL once it runs with `sqlite,postgres`.
+Decisions belong to one pair of stores. Swapping the two in `STORAGE_BACKENDS`, or naming a third, begins
+another migration, and the decisions of the last one say nothing about it: `complete` of `json,sqlite` must
+not make a bot read from PostgreSQL once it runs with `sqlite,postgres`.
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ class ControlState:
         return {name: decision.plan for name, decision in self.decisions.items()}
 
     def decision(self, kind: str) -> Decision | None:
-        """Return the decision that holds for a kind: its own, or the one for all kinds; None leaves it to the environment."""
+        """Return the decision that holds for a kind: its own, or the one for all, if any."""
         return self.decisions.get(kind) or self.decisions.get(ALL_KINDS)
 
     def explain(self, kind: str) -> str:
@@ -112,7 +112,8 @@ def resolve(base: RoutingPlan, state: ControlState) -> RoutingPlan:
     """
     plans = state.plans
     everything = plans.pop(ALL_KINDS, None)
-    # A decision about all kinds was made knowing what the environment says, so it wins over kinds named there too.
+    # A decision about all kinds was made knowing what the environment says, so it wins over kinds named
+    # there too.
     named = {**base.kinds, **plans} if everything is None else plans
     return replace(base, default=everything or base.default, kinds=named, epoch=state.epoch)
 
@@ -126,7 +127,8 @@ def check_move(current: KindPlan, wanted: KindPlan) -> None:
     check_step(current.phase, wanted.phase)
     if wanted.share and wanted.phase is Phase.CUTOVER:
         raise PhaseError(
-            "in cutover the new store leads for every key; to lead for a share of them, stay in shadow_read and set the share there"
+            "in cutover the new store leads for every key; to let it lead for a share of them, "
+            "stay in shadow_read and set the share there"
         )
     if wanted.share and current.phase is Phase.LEGACY:
         raise PhaseError(
@@ -135,5 +137,6 @@ def check_move(current: KindPlan, wanted: KindPlan) -> None:
         )
     if current.share and wanted.phase is Phase.LEGACY:
         raise PhaseError(
-            f"{current.share:g} percent of the keys are led by the new store; set the share to 0 first, then go to legacy"
+            f"{current.share:g} percent of the keys are led by the new store; "
+            "set the share to 0 first, then go to legacy"
         )

@@ -22,9 +22,9 @@ _log: Final = logging.getLogger(__name__)
 class PlanFollower:
     """Watches the control store and hands over each new plan.
 
-    A follower that loses sight of the control store (it is gone, damaged, or went back to an older epoch) keeps the
-    plan it has, says so once in the log and in `lost`, and goes on looking. It never falls back to the environment,
-    which may be phases behind.
+    A follower that loses sight of the control store (it is gone, damaged, or went back to an older epoch)
+    keeps the plan it has, says so once in the log and in `lost`, and goes on looking. It never falls back to
+    the environment, which may be phases behind.
 
     Args:
         store: The control store.
@@ -67,7 +67,8 @@ class PlanFollower:
         """Read what was decided so far, begin to follow, and return the plan to start with.
 
         Raises:
-            ConfigurationError: The control store cannot be read. A bot that has no plan yet must not guess one.
+            ConfigurationError: The control store cannot be read. A bot that has no plan yet must not guess
+            one.
         """
         state = await asyncio.to_thread(self._store.state)
         self.plan = resolve(self._base, state)
@@ -134,7 +135,7 @@ class PlanFollower:
             self._beat_due = time.monotonic() + self._beat
 
     def _note(self) -> bool:
-        """Note this member; a control store that nobody needed so far is not made for it. Runs in a thread."""
+        """Note this member, but make no control store only for that. Runs in a thread."""
         present = self._store.file.present()
         if present:
             self._store.beat(self.member, self.plan.epoch)
@@ -143,7 +144,9 @@ class PlanFollower:
     def _lose(self, error: Exception) -> None:
         self._counters.control_lost += 1
         if self.lost is None:
-            _log.warning("the control store is out of sight; keeping the plan of epoch %d: %s", self.plan.epoch, error)
+            _log.warning(
+                "the control store is out of sight; keeping the plan of epoch %d: %s", self.plan.epoch, error
+            )
         self.lost = str(error)
 
     def _see(self) -> None:

@@ -58,10 +58,11 @@ class Stamper:
         """
         values = codec_of(kind).encode(record)
         version = self.clock.next() if at is None else version_at(at)
-        if kind.shape is Shape.LOG:
-            if values[0] is None:
-                values[0] = self._ids.next(version if at is None else self.clock.next())
-        _check(kind, values)
+        if kind.shape is Shape.LOG and values[0] is None:
+            values[0] = self._ids.next(version if at is None else self.clock.next())
+        for position in range(len(kind.key)):
+            if values[position] == "":
+                raise InvalidRecordError(f"{kind.name}: key field {kind.key[position]!r} is empty; every record needs its key")
         return row_of(kind, self.tenant, version, values)
 
     def tombstone(self, kind: KindSpec, key: Key, moment: Value = None) -> Row:
@@ -78,12 +79,3 @@ class Stamper:
             values[kind.index(kind.time_field)] = moment
         return row_of(kind, self.tenant, self.clock.next(), values, deleted=True)
 
-
-def _check(kind: KindSpec, values: Sequence[Value]) -> None:
-    """Refuse empty keys and NUL characters; both would be stored differently by different stores."""
-    for position in range(len(kind.key)):
-        if values[position] == "":
-            raise InvalidRecordError(f"{kind.name}: key field {kind.key[position]!r} is empty; every record needs its key")
-    for value, spec in zip(values, kind.fields, strict=True):
-        if value.__class__ is str and "\x00" in value:  # type: ignore[operator]
-            raise InvalidRecordError(f"{kind.name}: field {spec.name!r} holds a NUL character, which not every store can keep; remove it")

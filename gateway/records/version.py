@@ -24,6 +24,7 @@ COUNTER_BITS: Final = 16
 MAX_VERSION: Final = 2**63 - 1
 DEFAULT_MAX_AHEAD: Final = timedelta(minutes=1)
 
+_TIME: Final = -1 << COUNTER_BITS
 _MILLISECOND: Final = timedelta(milliseconds=1)
 
 
@@ -116,18 +117,19 @@ class RecordIds:
     The random part is drawn once a process, and again after a fork; the version makes each id distinct.
     """
 
-    __slots__ = ("__weakref__", "_node")
+    __slots__ = ("__weakref__", "_tails")
 
     def __init__(self) -> None:
         self._draw()
         os.register_at_fork(after_in_child=self._draw)
 
     def _draw(self) -> None:
-        self._node = f"{secrets.randbits(56):014x}"
+        # What follows the first 64 bits: the variant, the counter's lowest 4 bits, and 56 random bits. There are only
+        # sixteen of them, so they are written out once.
+        node = f"{secrets.randbits(56):014x}"
+        self._tails = [f"{8 | low >> 2:x}{low & 3:x}{node}" for low in range(16)]
 
     def next(self, version: int) -> str:
         """Return the id that belongs to a version made by this process's clock."""
-        counter = version & 0xFFFF
-        # 48 bits of time, "7", the counter's upper 12 bits, the variant with 2 bits, its lower 4 bits spread, the node.
-        head = (version >> COUNTER_BITS) << 16 | 0x7000 | counter >> 4
-        return f"{head:016x}{8 | (counter >> 2) & 3:x}{counter & 3:x}{self._node}"
+        # 48 bits of time, the digit 7, the counter's upper 12 bits.
+        return f"{version & _TIME | 0x7000 | (version & 0xFFFF) >> 4:016x}{self._tails[version & 15]}"

@@ -21,7 +21,7 @@ __all__ = ["GATEWAY_COLUMNS", "Statements", "statements_of"]
 GATEWAY_COLUMNS: Final = ("tenant_id", "version", "digest", "deleted")
 """Columns that every table has before those of its kind."""
 
-_KEYS_A_STATEMENT: Final = (1, 16, 256)
+_KEYS_A_STATEMENT: Final = (1, 16, 128, 512)
 """Sizes that reads by key come in, so that the driver's cache of prepared statements serves them all."""
 
 

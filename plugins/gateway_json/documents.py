@@ -1,9 +1,9 @@
 """Rows as JSON that a person can read, and back to exactly the same canonical values.
 
-Times are ISO 8601 in UTC with microseconds, money is text, JSON fields are JSON. A JSON field's text is spliced in and
-cut out again token by token, never parsed into objects, so that no number changes its spelling on the way. The
-gateway's columns follow the record's own fields: `_version` and `_digest` (as text, since many tools round numbers
-beyond 2**53), `_deleted`, and `_tenant` where it is not the default one.
+Times are ISO 8601 in UTC with microseconds, money is text, JSON fields are JSON. A JSON field's text is
+spliced in and cut out again token by token, never parsed into objects, so that no number changes its spelling
+on the way. The gateway's columns follow the record's own fields: `_version` and `_digest` (as text, since
+many tools round numbers beyond 2**53), `_deleted`, and `_tenant` where it is not the default one.
 """
 
 from __future__ import annotations
@@ -22,7 +22,16 @@ from gateway.records.row import Row
 from gateway.records.stamp import DEFAULT_TENANT
 from gateway.records.types import StorageType
 
-__all__ = ["Document", "Marker", "document_of", "marker_line", "parse_stamp", "parse_time", "row_line", "unreadable"]
+__all__ = [
+    "Document",
+    "Marker",
+    "document_of",
+    "marker_line",
+    "parse_stamp",
+    "parse_time",
+    "row_line",
+    "unreadable",
+]
 
 _encode: Final = msgspec.json.Encoder().encode
 _INT64: Final = 2**63
@@ -88,8 +97,9 @@ class Document:
     def decode(self, data: bytes, where: str, tenant: str) -> Row | Marker:
         """Return the row that JSON stands for, with the version and digest that it carries.
 
-        What a person edited no longer fits its digest (`Row.intact` is false). It is served with the edited values, made
-        canonical, and with the version and digest as they stand in the file, so that verification finds it.
+        What a person edited no longer fits its digest (`Row.intact` is false). It is served with the edited
+        values, made canonical, and with the version and digest as they stand in the file, so that
+        verification finds it.
 
         Args:
             data: One JSON object.
@@ -106,7 +116,7 @@ class Document:
         except (ValueError, OverflowError, InvalidRecordError) as error:
             raise unreadable(self.kind, where, error) from error
 
-    def _row(self, held: Any, tenant: str) -> Row | Marker:
+    def _row(self, held: msgspec.Struct, tenant: str) -> Row | Marker:
         *values, version, digest, deleted, owner, moved = msgspec.structs.astuple(held)
         stamp = parse_stamp(version, digest)
         if moved is not None:
@@ -116,7 +126,9 @@ class Document:
         for position, parse in self._parsers:
             if values[position] is not None:
                 values[position] = parse(values[position])
-        missing = next((name for name, value in zip(self.kind.key, values, strict=False) if value is None), None)
+        missing = next(
+            (name for name, value in zip(self.kind.key, values, strict=False) if value is None), None
+        )
         if missing is not None:
             raise ValueError(f"it has no {missing!r}, which is part of the key")
         return Row(self.kind, tenant, *stamp, deleted, tuple(values))
@@ -136,7 +148,12 @@ def row_line(row: Row) -> bytes:
 def marker_line(marker: Marker) -> bytes:
     """Return a marker as one line of JSON."""
     version, digest = marker.stamp
-    content = {"record_id": marker.record_id, "_version": str(version), "_digest": str(digest), "_moved": marker.day}
+    content = {
+        "record_id": marker.record_id,
+        "_version": str(version),
+        "_digest": str(digest),
+        "_moved": marker.day,
+    }
     return _encode(content) + b"\n"
 
 
@@ -173,13 +190,13 @@ def unreadable(kind: KindSpec, where: str, error: Exception) -> StoreCorruptErro
             "or correct the name if the file was edited by hand"
         )
     return StoreCorruptError(
-        f"{where} is no {kind.name} row: {error}. Nothing was changed; correct it by hand, or restore it from a backup"
+        f"{where} is no {kind.name} row: {error}. Nothing was changed; correct it by hand, or restore it "
+        "from a backup"
     )
 
 
-def _time_text(micros: Value) -> Value:
+def _time_text(micros: int) -> str | int:
     """Return a time as ISO 8601; as microseconds where the calendar ends."""
-    assert isinstance(micros, int)  # noqa: S101  the kind's own storage type says so; this is for the type checker
     try:
         return from_micros(micros).isoformat(timespec="microseconds").replace("+00:00", "Z")
     except OverflowError:
@@ -194,7 +211,7 @@ def parse_stamp(version: str | int, digest: str | int) -> tuple[int, int]:
     return stamp
 
 
-def parse_time(value: Any) -> int:
+def parse_time(value: object) -> int:
     """Return a time as it stands in a file in microseconds; raises ValueError if it is none."""
     if isinstance(value, int):
         return value

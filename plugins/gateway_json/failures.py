@@ -15,10 +15,10 @@ _GONE: Final = frozenset({errno.ENOENT, errno.ENOTDIR})
 
 
 class ApplyError(Exception):
-    """Carries what an update's own function raised past the translation, since it must reach the caller as it is.
+    """Carries what an update's own function raised past the translation.
 
     Attributes:
-        error: What the function raised.
+        error: What the function raised; it reaches the caller as it is.
     """
 
     def __init__(self, error: BaseException) -> None:
@@ -48,7 +48,9 @@ def read_failure(error: OSError) -> StoreError:
     if error.errno in _GONE:
         return StoreUnavailableError(f"{where} is gone; put the directory back, or open the gateway anew")
     if error.errno in _FORBIDDEN:
-        return StoreUnavailableError(f"{where} may not be read ({error.strerror}); give this user read permission")
+        return StoreUnavailableError(
+            f"{where} may not be read ({error.strerror}); give this user read permission"
+        )
     return StoreUnavailableError(f"{where} cannot be used: {error.strerror or error}")
 
 

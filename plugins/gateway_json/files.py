@@ -1,6 +1,7 @@
 """Files that survive a crash: atomic replacement, durable appends, and moving damaged files aside.
 
-Nothing here decides what is stored. Errors are the operating system's own; `failures` translates them at the edge.
+Nothing here decides what is stored. Errors are the operating system's own; `failures` translates them at the
+edge.
 """
 
 from __future__ import annotations
@@ -41,8 +42,8 @@ class Disk:
     """Writes that are on the disk when they return.
 
     Args:
-        fsync: Whether to wait for the disk. Without it, a crash of the process loses nothing, but a loss of power may
-            lose or tear what was acknowledged in the last seconds.
+        fsync: Whether to wait for the disk. Without it, a crash of the process loses nothing, but a loss of
+            power may lose or tear what was acknowledged in the last seconds.
     """
 
     __slots__ = ("fsync",)
@@ -50,13 +51,14 @@ class Disk:
     def __init__(self, *, fsync: bool = True) -> None:
         self.fsync = fsync
 
-    def prepare(self, path: Path, data: bytes) -> Path:
-        """Write `path`.tmp completely and return it; `publish` makes it the file. Leaves nothing behind on failure."""
+    def prepare(self, path: Path, chunks: Iterable[bytes]) -> Path:
+        """Write `path`.tmp completely and return it for `publish`; leave nothing behind on failure."""
         tmp = path.with_name(path.name + TMP)
         try:
             fd = os.open(tmp, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | _CLOEXEC, _FILE_MODE)
             with _closing(fd, tmp):
-                _write_all(fd, data)
+                for chunk in chunks:
+                    _write_all(fd, chunk)
                 self._sync(fd)
         except OSError:
             discard(tmp)
@@ -69,7 +71,7 @@ class Disk:
 
     def replace(self, path: Path, data: bytes) -> None:
         """Replace a file's content atomically and durably."""
-        self.publish(self.prepare(path, data), path)
+        self.publish(self.prepare(path, (data,)), path)
         self.sync_dir(path.parent)
 
     def append(self, path: Path, data: bytes) -> Appended:
@@ -98,14 +100,19 @@ class Disk:
 
     def sync_dir(self, directory: Path) -> None:
         """Make the names in a directory durable: a file whose name is lost is lost."""
-        if not self.fsync or os.name == "nt":  # Windows has no handle on a directory to sync, and journals names itself
+        if (
+            not self.fsync or os.name == "nt"
+        ):  # Windows has no handle on a directory to sync, and journals names itself
             return
         fd = os.open(directory, os.O_RDONLY | _CLOEXEC)
         with _closing(fd, directory):
             os.fsync(fd)
 
     def make_dir(self, root: Path, directory: Path) -> None:
-        """Create a directory below the root. Never the root itself: if that is gone, the store is down, not new."""
+        """Create a directory below the root.
+
+        Never the root itself: if that is gone, the store is down, not new.
+        """
         missing = []
         while directory != root and not directory.is_dir():
             missing.append(directory)
@@ -122,7 +129,7 @@ class Disk:
             self.sync_dir(root.parent)
 
     def set_aside(self, path: Path, suffix: str) -> Path:
-        """Rename a file so that nobody takes it for valid, and return its new name. Nothing is overwritten."""
+        """Rename a file so that nobody takes it for valid, and return its new name; overwrite nothing."""
         target = unused_name(path.with_name(path.name + suffix))
         path.rename(target)
         self.sync_dir(path.parent)
@@ -139,7 +146,9 @@ _CLOEXEC: Final[int] = getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
 def discard(*tmps: Path) -> None:
     """Remove files of our own that never became part of the store."""
     for tmp in tmps:
-        with contextlib.suppress(OSError):  # a leftover is harmless: the next opening sets it aside and reports it
+        with contextlib.suppress(
+            OSError
+        ):  # a leftover is harmless: the next opening sets it aside and reports it
             tmp.unlink()
 
 

@@ -1,9 +1,10 @@
-"""Where each log row is: a derived index, so that a write knows at once what it replaces, with bounded memory.
+"""Where each log row is: a derived index, so that a write knows what it replaces, with bounded memory.
 
-A log may hold millions of ids, too many for memory, and finding one in the files would mean reading them all. So the
-writer keeps `record id -> version, digest, day, offset` in a small SQLite file (from the standard library). The JSON
-files alone are the truth: the index notes the size and modification time of every file it has read, reads again what
-changed, and is rebuilt if it is missing or damaged. Losing it costs the time of reading the logs once.
+A log may hold millions of ids, too many for memory, and finding one in the files would mean reading them all.
+So the writer keeps `record id -> version, digest, day, offset` in a small SQLite file (from the standard
+library). The JSON files alone are the truth: the index notes the size and modification time of every file it
+has read, reads again what changed, and is rebuilt if it is missing or damaged. Losing it costs the time of
+reading the logs once.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import os
 import sqlite3
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -22,20 +24,23 @@ from gateway_json.report import Report
 from gateway_json.tree import Tree
 from gateway_json.views import Line, lines_of
 
-__all__ = ["Entry", "LogIndex"]
+__all__ = ["Change", "Entry", "LogIndex"]
 
 _FORMAT: Final = 1
 _CHUNK: Final = 500
 _SCHEMA: Final = """
-CREATE TABLE files (scope TEXT, day TEXT, size INTEGER, mtime_ns INTEGER, PRIMARY KEY (scope, day)) WITHOUT ROWID;
+CREATE TABLE files (scope TEXT, day TEXT, size INTEGER, mtime_ns INTEGER,
+                    PRIMARY KEY (scope, day)) WITHOUT ROWID;
 CREATE TABLE rows (scope TEXT, record_id TEXT, version INTEGER, digest INTEGER, day TEXT, offset INTEGER,
                    PRIMARY KEY (scope, record_id)) WITHOUT ROWID;
 CREATE INDEX rows_by_day ON rows (scope, day);
 """
+_SELECT: Final = "SELECT record_id, version, digest, day, offset FROM rows WHERE scope = ? AND record_id IN"
 _UPSERT: Final = """
 INSERT INTO rows VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE
 SET version = excluded.version, digest = excluded.digest, day = excluded.day, offset = excluded.offset
 WHERE (excluded.version, excluded.digest) > (version, digest)
+   OR ((excluded.version, excluded.digest) = (version, digest) AND offset < 0)
 """
 
 
@@ -46,7 +51,7 @@ class Entry(NamedTuple):
         version: Its version.
         digest: Its digest.
         day: The day whose file holds it.
-        offset: Where its line starts, in bytes.
+        offset: Where its line starts, in bytes; negative if only a marker told of it.
     """
 
     version: int
@@ -58,6 +63,25 @@ class Entry(NamedTuple):
     def stamp(self) -> tuple[int, int]:
         """Version and digest."""
         return (self.version, self.digest)
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What was appended to one day's file.
+
+    Attributes:
+        scope: The log's directory.
+        day: The day.
+        rows: Where the new rows are, by record id.
+        size: The file's size since, in bytes.
+        mtime_ns: Its modification time since, in nanoseconds since 1970.
+    """
+
+    scope: Path
+    day: str
+    rows: Mapping[str, Entry]
+    size: int
+    mtime_ns: int
 
 
 class LogIndex:
@@ -87,7 +111,7 @@ class LogIndex:
             for start in range(0, len(wanted), _CHUNK):
                 part = wanted[start : start + _CHUNK]
                 marks = ",".join("?" * len(part))
-                sql = f"SELECT record_id, version, digest, day, offset FROM rows WHERE scope = ? AND record_id IN ({marks})"  # noqa: S608  question marks only
+                sql = f"{_SELECT} ({marks})"
                 found |= {row[0]: Entry(*row[1:]) for row in self._connection.execute(sql, (name, *part))}
         return found
 
@@ -95,16 +119,26 @@ class LogIndex:
         """Bring the index up to date with the files of a log, reading only those that changed."""
         name = self._tree.name_of(scope)
         with self._guard():
-            known = {day: (size, mtime) for day, size, mtime in self._connection.execute(
-                "SELECT day, size, mtime_ns FROM files WHERE scope = ?", (name,)
-            )}
+            known = {
+                day: (size, mtime)
+                for day, size, mtime in self._connection.execute(
+                    "SELECT day, size, mtime_ns FROM files WHERE scope = ?", (name,)
+                )
+            }
         days = self._tree.days(scope)
         self.forget(scope, known.keys() - set(days))
         for day in days:
             self.refresh(kind, scope, day, known.get(day))
 
     def refresh(self, kind: KindSpec, scope: Path, day: str, known: tuple[int, int] | None) -> None:
-        """Read a day's file again unless it is still as it was known: its size in bytes and its time in nanoseconds."""
+        """Read a day's file again unless it is still as it was.
+
+        Args:
+            kind: The log.
+            scope: The log's directory.
+            day: Which day.
+            known: The file's size in bytes and its modification time in nanoseconds, as indexed.
+        """
         path = scope / f"{day}.jsonl"
         state = path.stat()
         if known == (state.st_size, state.st_mtime_ns):
@@ -119,15 +153,18 @@ class LogIndex:
             row = self._connection.execute(sql, (self._tree.name_of(scope), day)).fetchone()
         return (row[0], row[1]) if row is not None else None
 
-    def record(self, scope: Path, rows: Mapping[str, Entry], states: Mapping[str, tuple[int, int]]) -> None:
-        """Note rows that were appended, and what the files of these days look like since."""
-        name = self._tree.name_of(scope)
+    def record(self, changes: Iterable[Change]) -> None:
+        """Note what was appended, all of it or nothing.
+
+        A row that is noted but not stored would refuse its own retry.
+        """
         with self._guard(), self._transaction():
-            self._connection.executemany(_UPSERT, [(name, record_id, *entry) for record_id, entry in rows.items()])
-            self._connection.executemany(
-                "INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?)",
-                [(name, day, size, mtime) for day, (size, mtime) in states.items()],
-            )
+            for change in changes:
+                name = self._tree.name_of(change.scope)
+                rows = [(name, record_id, *entry) for record_id, entry in change.rows.items()]
+                self._connection.executemany(_UPSERT, rows)
+                file = (name, change.day, change.size, change.mtime_ns)
+                self._connection.execute("INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?)", file)
 
     def forget(self, scope: Path, days: Iterable[str]) -> None:
         """Drop the rows of days whose files are gone."""
@@ -145,12 +182,18 @@ class LogIndex:
 
     def _reindex(self, scope: Path, day: str, lines: Iterator[Line], state: os.stat_result) -> None:
         name = self._tree.name_of(scope)
-        rows = ((name, line.record_id, *line.stamp, day, line.offset) for line in lines if line.moved is None)
+        # A marker stands for the version that moved, so that an older one in this file does not come back to
+        # life.
+        rows = (
+            (name, line.record_id, *line.stamp, line.moved or day, -1 if line.moved else line.offset)
+            for line in lines
+        )
         with self._guard(), self._transaction():
             self._drop_days([(name, day)])
             self._connection.executemany(_UPSERT, rows)
             self._connection.execute(
-                "INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?)", (name, day, state.st_size, state.st_mtime_ns)
+                "INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?)",
+                (name, day, state.st_size, state.st_mtime_ns),
             )
 
     def _drop_days(self, pairs: Sequence[tuple[str, str]]) -> None:
@@ -166,7 +209,9 @@ class LogIndex:
             raise _failure(path, error) from error
         except sqlite3.DatabaseError as error:
             remade = _remake(path)
-            self._report.mended(f"{path} was damaged ({error}); it is derived from the logs and was made anew")
+            self._report.mended(
+                f"{path} was damaged ({error}); it is derived from the logs and was made anew"
+            )
             return remade
 
     @contextlib.contextmanager
@@ -195,14 +240,16 @@ def _failure(path: Path, error: sqlite3.Error) -> StoreFullError | StoreUnavaila
     if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL:
         return StoreFullError(f"no space left to write {path}; free some space")
     return StoreUnavailableError(
-        f"the index {path} cannot be used ({error}). Close the gateway and remove the file; it is made anew from the logs"
+        f"the index {path} cannot be used ({error}). Close the gateway and remove the file; it is made anew "
+        "from the logs"
     )
 
 
 def _connect(path: Path) -> sqlite3.Connection:
     connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, cached_statements=32)
     try:
-        # A commit does not wait for the disk: what a power loss takes from the index is found in the files again.
+        # A commit does not wait for the disk: what a power loss takes from the index is found in the files
+        # again.
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = NORMAL")
         found = connection.execute("PRAGMA user_version").fetchone()[0]

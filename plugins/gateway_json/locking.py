@@ -38,7 +38,10 @@ class WriterLock:
         return f"<WriterLock {self._path} {'released' if self._fd is None else 'held'}>"
 
     def check(self) -> None:
-        """Raise `FileNotFoundError` if the directory was removed or replaced since: the lock would protect nothing."""
+        """Raise `FileNotFoundError` if the directory was removed or replaced since.
+
+        The lock would then protect nothing.
+        """
         held = os.fstat(self._fd) if self._fd is not None else None
         found = self._path.stat()
         if held is None or (held.st_dev, held.st_ino) != (found.st_dev, found.st_ino):
@@ -66,11 +69,17 @@ def _in_use(path: Path) -> str:
     try:
         holder = json.loads(path.read_bytes())
         who = f"process {holder['pid']} on {holder['host']}"
-    except (OSError, ValueError, KeyError, TypeError):  # the holder is just signing; that it is locked is what counts
+    except (
+        OSError,
+        ValueError,
+        KeyError,
+        TypeError,
+    ):  # the holder is just signing; that it is locked is what counts
         who = "another process"
     return (
         f"{path.parent} is being written by {who}, and JSON files take one writer. Stop that process, "
-        "give this one its own directory with STORAGE_JSON_URL, or use a store that takes several, such as sqlite"
+        "give this one its own directory with STORAGE_JSON_URL, or use a store that takes several, such as "
+        "sqlite"
     )
 
 

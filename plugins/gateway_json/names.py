@@ -1,10 +1,10 @@
 """File names for keys, tenants and days: reversible, readable, and distinct on every file system.
 
-Text is percent-encoded byte by byte, with lower-case hexadecimal digits; only `a-z A-Z 0-9 - _` stay as they are, so no
-name holds a dot, a slash, a space or a letter that a file system might normalise. The parts of a key are joined by
-commas. Where a file system ignores case, `BTC` and `btc` would share a file; a name with capitals therefore ends in
-`~` and a bit mask of where they stand (`BTC~7`). Names that would grow too long end in `~~` and a hash instead, and
-only the file's content tells the key.
+Text is percent-encoded byte by byte, with lower-case hexadecimal digits; only `a-z A-Z 0-9 - _` stay as they
+are, so no name holds a dot, a slash, a space or a letter that a file system might normalise. The parts of a
+key are joined by commas. Where a file system ignores case, `BTC` and `btc` would share a file; a name with
+capitals therefore ends in `~` and a bit mask of where they stand (`BTC~7`). Names that would grow too long
+end in `~~` and a hash instead, and only the file's content tells the key.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _TIME: Final = re.compile(r"(\d{4}-\d{2}-\d{2})_(\d{2})(\d{2})(\d{2})_(\d{6})", 
 
 
 def encode_key(kind: KindSpec, key: Key) -> str:
-    """Return the file name, without a suffix, of a key: the same for every spelling of the same canonical values."""
+    """Return the file name, without a suffix, of a key."""
     parts = [_encode_value(value, spec.storage) for value, spec in zip(key, kind.fields, strict=False)]
     return _join(parts)
 
@@ -54,7 +54,8 @@ def decode_key(kind: KindSpec, name: str) -> Key | None:
     try:
         parts = _restore_case(body, mask).split(",")
         key = tuple(
-            _decode_value(part, kind.field_spec(field).storage) for part, field in zip(parts, kind.key, strict=True)
+            _decode_value(part, kind.field_spec(field).storage)
+            for part, field in zip(parts, kind.key, strict=True)
         )
     except ValueError:
         return None
@@ -102,7 +103,9 @@ def _percent(char: str) -> str:
 def _restore_case(body: str, mask: str) -> str:
     """Give a name its capitals back, whatever a case-folding file system made of them."""
     bits = int(mask, 16) if mask else 0
-    return "".join(char.upper() if bits >> position & 1 else char for position, char in enumerate(body.lower()))
+    return "".join(
+        char.upper() if bits >> position & 1 else char for position, char in enumerate(body.lower())
+    )
 
 
 def _encode_value(value: Value, storage: StorageType) -> str:

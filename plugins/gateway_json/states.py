@@ -1,11 +1,14 @@
-"""States, counters and queues: one file a key, replaced atomically. Reading never caches, so hand edits show at once."""
+"""States, counters and queues: one file a key, replaced atomically.
+
+Reading never caches, so that hand edits show at once.
+"""
 
 from __future__ import annotations
 
 import heapq
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from gateway.errors import StoreCorruptError
 from gateway.records.kind import KindSpec
@@ -18,7 +21,7 @@ from gateway_json.tree import Tree, names_in
 __all__ = ["States"]
 
 _CHUNK: Final = 20_000
-"""Keys held in memory at once while a kind is listed. A kind with more has its directory read once a chunk."""
+"""Keys in memory at once while a kind is listed; the directory of a larger one is read once a chunk."""
 _SUFFIX: Final = ".json"
 
 
@@ -62,18 +65,20 @@ class States:
                 return
 
     def _chunk(
-        self, kind: KindSpec, tenant: str, scope: Path, after: Any, *, descending: bool
-    ) -> Sequence[tuple[Any, str]]:
+        self, kind: KindSpec, tenant: str, scope: Path, after: Key | None, *, descending: bool
+    ) -> Sequence[tuple[Key, str]]:
         """Return the next keys and their file names, in order."""
         named = (
-            (self._key_of(kind, tenant, scope / name), name) for name in names_in(scope) if name.endswith(_SUFFIX)
+            (self._key_of(kind, tenant, scope / name), name)
+            for name in names_in(scope)
+            if name.endswith(_SUFFIX)
         )
         present = ((key, name) for key, name in named if key is not None)
         if descending:
             return heapq.nlargest(_CHUNK, (pair for pair in present if after is None or pair[0] < after))
         return heapq.nsmallest(_CHUNK, (pair for pair in present if after is None or pair[0] > after))
 
-    def _key_of(self, kind: KindSpec, tenant: str, path: Path) -> Any:
+    def _key_of(self, kind: KindSpec, tenant: str, path: Path) -> Key | None:
         """Return the key of a file; None if it has just been removed."""
         stem = path.name.removesuffix(_SUFFIX)
         key = decode_key(kind, stem)
@@ -98,5 +103,6 @@ class States:
 
 def _misplaced(path: Path, row: Row) -> StoreCorruptError:
     return StoreCorruptError(
-        f"{path} holds the key {row.key}, which belongs in another file. If it is a copy, move it out of this directory"
+        f"{path} holds the key {row.key}, which belongs in another file. If it is a copy, move it out of "
+        "this directory"
     )

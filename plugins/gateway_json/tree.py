@@ -12,8 +12,10 @@ DIR/tenant=<id>/<kind>/...         the same for every tenant but the default one
 
 from __future__ import annotations
 
+import errno
 import os
 import re
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
@@ -59,10 +61,11 @@ class Tree:
     def check(self) -> None:
         """Raise `FileNotFoundError` or `NotADirectoryError` if the store's directory is gone.
 
-        A missing directory of a kind means that nothing was stored; a missing root means that the store is down.
+        A missing directory of a kind means that nothing was stored; a missing root means that the store is
+        down.
         """
-        with os.scandir(self.root):
-            return
+        if not stat.S_ISDIR(os.stat(self.root).st_mode):  # noqa: PTH116  Path.is_dir would hide why it is not there
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(self.root))
 
     def scope(self, kind: KindSpec, tenant: str) -> Path:
         """Return the directory of a kind and a tenant."""

@@ -1,0 +1,1 @@
+"""SQLite backend: one file, a write-ahead log, several processes."""

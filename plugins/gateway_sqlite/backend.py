@@ -14,8 +14,9 @@ from gateway.query import Query, ReadRange
 from gateway.records.codec import to_micros
 from gateway.records.kind import KindSpec
 from gateway.records.row import Key, Row
+from gateway_sqlite.checkpoints import Checkpointer
 from gateway_sqlite.connection import StoreConnection
-from gateway_sqlite.health import read_facts
+from gateway_sqlite.health import identity, read_facts
 from gateway_sqlite.readers import Readers
 from gateway_sqlite.reads import get_rows, read_digest, read_page, read_summary
 from gateway_sqlite.writer import apply, purge_some
@@ -32,15 +33,25 @@ class SqliteBackend:
     Args:
         instance: Its name in settings and errors.
         path: The file.
-        writer: The writing connection; None when the store was opened read-only.
         readers: The reading connections.
+        writer: The writing connection; None when the store was opened to be read only.
+        checkpointer: Keeps the log short; None without a writer.
     """
 
-    def __init__(self, instance: str, path: Path, writer: StoreConnection | None, readers: Readers) -> None:
+    def __init__(
+        self,
+        instance: str,
+        path: Path,
+        readers: Readers,
+        writer: StoreConnection | None = None,
+        checkpointer: Checkpointer | None = None,
+    ) -> None:
         self._instance = instance
         self._path = path
-        self._writer = writer
         self._readers = readers
+        self._writer = writer
+        self._checkpointer = checkpointer
+        self._file = identity(path)
 
     def __repr__(self) -> str:
         return f"<SqliteBackend {self._instance} {self._path}>"
@@ -53,7 +64,10 @@ class SqliteBackend:
     @hookimpl
     async def gateway_write(self, batch: WriteBatch) -> WriteReceipt:
         """Store a batch in one transaction."""
-        return await self._writing().run(apply, batch.steps)
+        receipt = await self._writing().run(apply, batch.steps)
+        if self._checkpointer is not None:
+            self._checkpointer.wrote(len(batch.steps))
+        return receipt
 
     @hookimpl
     async def gateway_get(self, kind: KindSpec, tenant: str, keys: Sequence[Key]) -> Sequence[Row | None]:
@@ -89,13 +103,19 @@ class SqliteBackend:
     async def gateway_health(self) -> Health:
         """Return whether the store answers, and facts about the file."""
         try:
-            return await self._readers.run(read_facts, self._path, self._writer is None)
+            health = await self._readers.run(read_facts, self._path, self._file)
         except StoreError as error:
             return Health(ok=False, summary=str(error), details={"path": str(self._path)})
+        failed = None if self._checkpointer is None else self._checkpointer.error
+        if failed is None:
+            return health
+        return Health(ok=False, summary=f"the write-ahead log cannot be emptied: {failed}", details=health.details)
 
     @hookimpl
     async def gateway_close(self) -> None:
         """Close the readers, then the writer, which as the last one moves the log into the file."""
         await self._readers.close()
+        if self._checkpointer is not None:
+            await self._checkpointer.close()
         if self._writer is not None:
             await self._writer.close()

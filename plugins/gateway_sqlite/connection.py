@@ -10,7 +10,7 @@ from typing import Concatenate, Final, ParamSpec, TypeVar, cast
 
 import aiosqlite
 
-from gateway.errors import StoreUnavailableError
+from gateway.errors import StoreError, StoreUnavailableError
 from gateway.sql.dialect import DECIMAL_COLLATION
 from gateway_sqlite.errors import translate
 
@@ -50,6 +50,23 @@ class StoreConnection(aiosqlite.Connection):
         state = "closing" if self._closing else "closed" if self._connection is None else "open"
         return f"<StoreConnection {self._backend} {state}>"
 
+    @classmethod
+    async def open(cls, connector: Callable[[], sqlite3.Connection], backend: str) -> StoreConnection:
+        """Start the thread and connect on it.
+
+        Raises:
+            StoreError: What the connector raised, translated.
+        """
+        connection = cls(connector, backend)
+        try:
+            await connection
+        except sqlite3.Error as error:
+            raise translate(error, backend) from error
+        except StoreError as error:
+            error.backend = error.backend or backend
+            raise
+        return connection
+
     async def run(
         self, function: Callable[Concatenate[sqlite3.Connection, P], T], *args: P.args, **kwargs: P.kwargs
     ) -> T:
@@ -60,11 +77,17 @@ class StoreConnection(aiosqlite.Connection):
         """
         connection = self._connection
         if connection is None or self._closing:
-            raise StoreUnavailableError("the store is closed; open it again before using it", backend=self._backend)
+            raise StoreUnavailableError(
+                "the store is closed; open it again before using it", backend=self._backend
+            )
         try:
-            return cast(T, await self._execute(function, connection, *args, **kwargs))
+            # aiosqlite annotates the method only in part.
+            return cast("T", await self._execute(function, connection, *args, **kwargs))  # type: ignore[no-untyped-call]
         except sqlite3.Error as error:
             raise translate(error, self._backend) from error
+        except StoreError as error:
+            error.backend = error.backend or self._backend
+            raise
 
     async def close(self) -> None:
         """Wait for what is running and close. Calling it again does nothing."""

@@ -44,7 +44,10 @@ _UNAVAILABLE: Final = (
     StoreUnavailableError,
     "the file cannot be read or written now; check that its disk is there and in order",
 )
-_MOVED: Final = (StoreUnavailableError, "the file was moved or deleted while it was open; put it back and reopen")
+_MOVED: Final = (
+    StoreUnavailableError,
+    "the file was moved or deleted while it was open; put it back and reopen",
+)
 _SCHEMA: Final = (SchemaError, "the tables are not those this gateway needs; run `gateway schema upgrade`")
 
 _BY_CODE: Final[dict[int, tuple[type[StoreError], str]]] = {

@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+from pathlib import Path
+from sqlite3 import Connection
 from typing import Final
 
 from gateway.backend import Backend, BackendSpec, Capability, OpenContext
-from gateway.errors import ConfigurationError
+from gateway.errors import ConfigurationError, SchemaError
 from gateway.hookspecs import hookimpl
 from gateway_sqlite.backend import SqliteBackend
+from gateway_sqlite.checkpoints import Checkpointer
 from gateway_sqlite.connection import StoreConnection
-from gateway_sqlite.opening import create_file, reader_connector, writer_connector
+from gateway_sqlite.files import check_writable, create_file
+from gateway_sqlite.opening import checkpoint_connector, reader_connector, writer_connector
+from gateway_sqlite.probe import missing_from
 from gateway_sqlite.readers import Readers
 from gateway_sqlite.settings import SqliteSettings, store_path
 
@@ -18,36 +25,62 @@ __all__ = ["SPEC", "gateway_backends", "open_store"]
 
 
 async def open_store(context: OpenContext) -> Backend:
+    """Open a file: look at it first, upgrade its schema where that is allowed, then connect.
+
+    Raises:
+        ConfigurationError: The URL is not one of a file on this machine.
+        SchemaError: The schema is not the one needed and may not be changed; nothing was touched.
+        StoreError: The file cannot be opened; nothing was touched.
+    """
     settings = context.settings
     if not isinstance(settings, SqliteSettings):
-        raise ConfigurationError("the sqlite backend needs SqliteSettings")
+        raise ConfigurationError("the sqlite backend is opened with SqliteSettings")
     path = store_path(settings, context.data_dir)
-    writer = None
+    await asyncio.to_thread(_prepare, path, settings, context)
+    return await _connect(path, settings, context)
+
+
+def _prepare(path: Path, settings: SqliteSettings, context: OpenContext) -> None:
+    """Make sure that the file and its schema are what the connections will need."""
+    backend, may_change = context.instance, settings.auto_schema and not context.read_only
     if not context.read_only:
-        await asyncio.to_thread(create_file, path)
-        writer = await StoreConnection(writer_connector(path, settings), context.instance)
-        await writer.run(_create_tables, context.kinds)
-    readers = [
-        await StoreConnection(reader_connector(path, settings, read_only=context.read_only), context.instance)
-        for _ in range(settings.readers)
-    ]
-    return SqliteBackend(context.instance, path, writer, Readers(readers))
+        create_file(path, backend)
+        check_writable(path, backend)
+    missing = missing_from(path, context.kinds, settings.busy_timeout, backend)
+    if missing is None:
+        return
+    if not may_change:
+        raise SchemaError(f"{path}: {missing}; run `gateway schema upgrade`", backend=backend)
+    # Only here, because SQLAlchemy and Alembic take longer to import than all the rest of opening.
+    from gateway_sqlite.schema import schema_of
+
+    schema_of(context).upgrade()
 
 
-def _create_tables(connection, kinds):
-    from gateway.records.types import StorageType as S
-    t = {S.TEXT: "TEXT", S.MONEY: "TEXT", S.JSON: "TEXT", S.INTEGER: "INTEGER", S.TIME: "INTEGER", S.BOOLEAN: "INTEGER", S.FLOAT: "REAL"}
-    for k in kinds:
-        cols = ", ".join(f'"{f.name}" {t[f.storage]}' + (" NOT NULL" if f.name in k.key else "") for f in k.fields)
-        key = ",".join(f'"{n}"' for n in k.key)
-        connection.execute(f'CREATE TABLE IF NOT EXISTS "{k.name}" (tenant_id TEXT NOT NULL, version BIGINT NOT NULL, digest BIGINT NOT NULL, deleted INTEGER NOT NULL, {cols}, PRIMARY KEY (tenant_id, {key}))')
-        for i in k.indexes:
-            connection.execute(f'CREATE INDEX IF NOT EXISTS "ix_{k.name}_{"_".join(i)}" ON "{k.name}" (tenant_id, {", ".join(i)})')
+async def _connect(path: Path, settings: SqliteSettings, context: OpenContext) -> SqliteBackend:
+    async with AsyncExitStack() as opened:
+
+        async def open_one(connector: Callable[[], Connection]) -> StoreConnection:
+            connection = await StoreConnection.open(connector, context.instance)
+            opened.push_async_callback(connection.close)
+            return connection
+
+        writer = checkpointer = None
+        if not context.read_only:
+            writer = await open_one(writer_connector(path, settings))
+            checkpointer = Checkpointer(
+                await open_one(checkpoint_connector(path, settings)), settings.wal_autocheckpoint
+            )
+        connector = reader_connector(path, settings, read_only=context.read_only)
+        readers = Readers([await open_one(connector) for _ in range(settings.readers)])
+        # All of them are open: from here on the backend closes them.
+        opened.pop_all()
+        return SqliteBackend(context.instance, path, readers, writer, checkpointer)
 
 
 SPEC: Final = BackendSpec(
     name="sqlite",
-    summary="one SQLite file: durable, atomic, several processes, nothing to install",
+    summary="one SQLite file on this machine, durable and atomic, for several processes at once",
     open=open_store,
     settings=SqliteSettings,
     capabilities=frozenset(

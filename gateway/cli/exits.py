@@ -1,0 +1,50 @@
+"""Exit codes, and how an error becomes one sentence on the error stream."""
+
+from __future__ import annotations
+
+import json
+import sys
+from enum import IntEnum
+
+from gateway.errors import CapabilityError, ConfigurationError, GatewayError, InvalidRecordError, StoreError
+
+__all__ = ["ExitCode", "code_of", "report"]
+
+
+class ExitCode(IntEnum):
+    """What the exit code of a command says."""
+
+    OK = 0
+    """It did what was asked, and found nothing wrong."""
+    PROBLEM = 1
+    """It ran, and found a problem: differences, damage, a failed check, nothing under a key."""
+    USAGE = 2
+    """Wrong usage or configuration; nothing was done."""
+    UNAVAILABLE = 3
+    """A store could not be used."""
+    INTERRUPTED = 130
+    """Interrupted from the keyboard."""
+
+
+def code_of(error: GatewayError) -> ExitCode:
+    """Return the exit code that an error means."""
+    if isinstance(error, StoreError):
+        return ExitCode.UNAVAILABLE
+    if isinstance(error, ConfigurationError | InvalidRecordError | CapabilityError):
+        return ExitCode.USAGE
+    return ExitCode.PROBLEM
+
+
+def report(kind: str, sentence: str, code: int, *, as_json: bool) -> None:
+    """Write an error to the error stream, as a sentence or as `{"error": ...}`.
+
+    Args:
+        kind: Class of the error.
+        sentence: What is wrong and what to do.
+        code: The exit code that follows.
+        as_json: Whether the command was given `--json`.
+    """
+    text = f"error: {sentence}"
+    if as_json:
+        text = json.dumps({"error": {"type": kind, "message": sentence, "exit_code": int(code)}}, ensure_ascii=False)
+    sys.stderr.write(f"{text}\n")

@@ -1,0 +1,97 @@
+"""What commands print: results on the standard output, everything else on the error stream.
+
+Colours and widths are for terminals; into a file or a pipe go plain lines of whatever length they need.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable, Sequence
+from typing import Any, Final, TextIO
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from gateway.cli.values import cell
+
+__all__ = ["console_of", "json_text", "note", "print_json", "print_line", "print_next", "print_table"]
+
+_PLAIN_WIDTH: Final = 100_000
+"""Columns of an output that is no terminal: nothing is wrapped or shortened in a file."""
+
+_STYLES: Final = {
+    "ok": "green",
+    "yes": "green",
+    "warn": "yellow",
+    "fail": "bold red",
+    "no": "bold red",
+}
+
+
+def console_of(stream: TextIO) -> Console:
+    """Return a console on a stream; it shows values as they are, without markup or guessed colours."""
+    width = None if stream.isatty() else _PLAIN_WIDTH
+    return Console(file=stream, width=width, markup=False, highlight=False, emoji=False, force_terminal=stream.isatty())
+
+
+def json_text(value: Any) -> str:  # noqa: ANN401 - anything JSON-ready
+    """Return JSON on one line, readable to people where the output can show it."""
+    encoding = (getattr(sys.stdout, "encoding", None) or "ascii").lower().replace("-", "")
+    return json.dumps(value, ensure_ascii=encoding != "utf8")
+
+
+def print_json(value: Any) -> None:  # noqa: ANN401 - anything JSON-ready
+    """Print the one JSON document of a command with `--json`."""
+    sys.stdout.write(json_text(value) + "\n")
+
+
+def print_line(text: str, style: str = "") -> None:
+    """Print one line of the result."""
+    console_of(sys.stdout).print(Text(text, style=style), soft_wrap=True)
+
+
+def note(text: str, style: str = "") -> None:
+    """Tell the person something that is not part of the result."""
+    console_of(sys.stderr).print(Text(text, style=style), soft_wrap=True)
+
+
+def print_table(
+    columns: Sequence[str], rows: Iterable[Sequence[object]], *, title: str | None = None, marked: str | None = None
+) -> None:
+    """Print a table.
+
+    Args:
+        columns: Headings.
+        rows: Cells, JSON-ready; numbers stand to the right.
+        title: A line above it.
+        marked: Heading of the column whose words (`ok`, `fail`, ...) get their colour.
+    """
+    kept = [tuple(row) for row in rows]
+    console = console_of(sys.stdout)
+    if title:
+        console.print(Text(title, style="bold"))
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    for at, name in enumerate(columns):
+        numbers = [row[at] for row in kept if row[at] is not None]
+        right = bool(numbers) and all(isinstance(value, int | float) and not isinstance(value, bool) for value in numbers)
+        table.add_column(Text(name), justify="right" if right else "left", overflow="fold")
+    for row in kept:
+        table.add_row(*(_styled(value, name == marked) for name, value in zip(columns, row, strict=True)))
+    console.print(table)
+
+
+def print_next(commands: Sequence[str]) -> None:
+    """Print what to type next."""
+    if commands:
+        print_line("")
+        print_line("next:", "bold")
+        for command in commands:
+            print_line(f"  {command}")
+
+
+def _styled(value: object, marked: bool) -> Text:
+    shown = f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else cell(value)
+    return Text(shown, style=_STYLES.get(shown, "") if marked else "")

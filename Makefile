@@ -32,7 +32,7 @@ lint: $(STAMP) ## ruff: rules and formatting
 
 types: $(STAMP) ## mypy (strict) and pyright
 	@$(BIN)/mypy
-	@$(BIN)/mypy scripts tests/typing
+	@$(BIN)/mypy conftest.py scripts tests $(if $(wildcard benchmarks/*.py),benchmarks)
 	@PYRIGHT_PYTHON_IGNORE_WARNINGS=1 $(BIN)/pyright
 
 docs-test: $(STAMP) ## the documentation against the code

@@ -1,8 +1,8 @@
 """Rules for every test run: what was not run is said aloud, and continuous integration does not pass over it.
 
-A test may be skipped for want of the legacy data beside the checkout (marker `shared_data`), and a clause of the
-conformance kit is not asked of a backend that does not declare the capability. Under `CI=true` any other skip is a
-failure: a test that nobody runs is a test that nobody has.
+A test may be skipped for want of the legacy data beside the checkout (marker `shared_data`), and a clause of
+the conformance kit is not asked of a backend that does not declare the capability. Under `CI=true` any other
+skip is a failure: a test that nobody runs is a test that nobody has.
 """
 
 from __future__ import annotations
@@ -54,7 +54,11 @@ def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, pytest
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Say how many tests were left out for want of the legacy data."""
-    missing = [report for report in terminalreporter.stats.get("skipped", []) if SHARED_DATA in report.keywords]
+    missing = [
+        report for report in terminalreporter.stats.get("skipped", []) if SHARED_DATA in report.keywords
+    ]
     if missing:
         terminalreporter.section("legacy data", yellow=True)
-        terminalreporter.write_line(f"{len(missing)} test(s) on real legacy data were NOT run: {_reason(missing[0])}")
+        terminalreporter.write_line(
+            f"{len(missing)} test(s) on real legacy data were NOT run: {_reason(missing[0])}"
+        )

@@ -16,7 +16,7 @@ Every backend keeps these rules:
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -29,6 +29,7 @@ from gateway.query import Query, ReadRange
 from gateway.records.codec import Value
 from gateway.records.kind import KindSpec
 from gateway.records.row import Key, Row
+from gateway.redaction import is_secret_name, redact
 
 __all__ = [
     "API_VERSION",
@@ -80,6 +81,11 @@ class BackendSettings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     url: str | None = None
+
+    def __repr_args__(self) -> Iterable[tuple[str | None, Any]]:
+        """Show the settings without the passwords that they may hold."""
+        for name, value in super().__repr_args__():
+            yield name, "***" if is_secret_name(name or "") else redact(value) if isinstance(value, str) else value
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,24 +26,17 @@ from gateway.backend import (
     WriteBatch,
     WriteReceipt,
 )
+from gateway.deadlines import Deadlines
 from gateway.errors import CapabilityError, GatewayError, StoreError, StoreTimeoutError
-from gateway.hookspecs import PROJECT, BackendCall, BackendHooks, StartupHooks
+from gateway.hookspecs import BackendCall, BackendHooks, new_manager
 from gateway.query import Query, ReadRange
 from gateway.records.kind import KindSpec
 from gateway.records.row import Key, Row
 from gateway.telemetry import span, store_attributes, tracing
 
-__all__ = ["Store", "StoreSet", "new_manager", "open_store"]
+__all__ = ["Store", "StoreSet", "open_store"]
 
 HOOKS: Final = tuple(name for name in vars(BackendHooks) if name.startswith("gateway_"))
-
-
-def new_manager() -> pluggy.PluginManager:
-    """Return a plugin manager that knows every hook of the gateway."""
-    manager = pluggy.PluginManager(PROJECT)
-    manager.add_hookspecs(StartupHooks)
-    manager.add_hookspecs(BackendHooks)
-    return manager
 
 
 class Store:
@@ -57,7 +50,7 @@ class Store:
     def __init__(self, name: str, spec: BackendSpec, timeout: float | None = None) -> None:
         self.name = name
         self.spec = spec
-        self._timeout = timeout
+        self._deadlines = Deadlines(timeout)
         self._calls: dict[str, Callable[..., Any]] = {}
         self._wrap: Callable[..., list[Any]] | None = None
         self._closed = False
@@ -128,18 +121,20 @@ class Store:
 
     async def _call(self, hook: str, payload: Any, **arguments: Any) -> Any:
         """Await one hook, within the timeout and the wrappers, with every failure translated."""
+        call = self._deadlines.begin()
         try:
             if self._wrap is None and not tracing():
-                async with asyncio.timeout(self._timeout):
-                    return await self._calls[hook](**arguments)
-            async with asyncio.timeout(self._timeout), self._wrapped(hook, payload):
                 return await self._calls[hook](**arguments)
-        except TimeoutError as error:
-            raise StoreTimeoutError(
-                f"no answer to {hook} within {self._timeout} s; whether a write was applied is unknown, and repeating it "
-                "is safe. Check the store, or raise STORAGE_TIMEOUT",
-                backend=self.name,
-            ) from error
+            async with self._wrapped(hook, payload):
+                return await self._calls[hook](**arguments)
+        except asyncio.CancelledError:
+            if self._deadlines.gave_up(call):
+                raise StoreTimeoutError(
+                    f"no answer to {hook} within {self._deadlines.seconds} s; whether a write was applied is unknown, and "
+                    "repeating it is safe. Check the store, or raise STORAGE_TIMEOUT",
+                    backend=self.name,
+                ) from None
+            raise
         except StoreError as error:
             error.backend = error.backend or self.name
             raise
@@ -152,6 +147,8 @@ class Store:
                 "report it to its author",
                 backend=self.name,
             ) from error
+        finally:
+            self._deadlines.end(call)
 
     @asynccontextmanager
     async def _wrapped(self, hook: str, payload: Any) -> AsyncIterator[None]:

@@ -95,6 +95,7 @@ class Gateway(BotCalls):
         """
         if self._closers is not None:
             return self
+        self._registry.warn()
         async with AsyncExitStack() as closers:
             await self._open(closers)
             self._closers = closers.pop_all()

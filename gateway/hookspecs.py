@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from gateway.records.kind import KindSpec
     from gateway.records.row import Key, Row
 
-__all__ = ["PROJECT", "BackendCall", "BackendHooks", "StartupHooks", "hookimpl", "hookspec"]
+__all__ = ["PROJECT", "BackendCall", "BackendHooks", "StartupHooks", "hookimpl", "hookspec", "new_manager"]
 
 PROJECT: Final = "storage_gateway"
 
@@ -113,3 +113,11 @@ class BackendHooks:
     @hookspec(firstresult=True)
     async def gateway_close(self) -> None:
         """Release everything."""
+
+
+def new_manager() -> pluggy.PluginManager:
+    """Return a plugin manager that knows every hook of the gateway."""
+    manager = pluggy.PluginManager(PROJECT)
+    manager.add_hookspecs(StartupHooks)
+    manager.add_hookspecs(BackendHooks)
+    return manager

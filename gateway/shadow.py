@@ -177,11 +177,17 @@ class ShadowReader:
             async with asyncio.timeout(deadline):
                 await self.drain()
         except TimeoutError:
-            self._counters.shadow_dropped += self._queue.qsize()
+            self._drop_waiting()
         for worker in self._workers:
             worker.cancel()
         await asyncio.gather(*self._workers, return_exceptions=True)
         self._workers = []
+
+    def _drop_waiting(self) -> None:
+        while not self._queue.empty():
+            self._queue.get_nowait()
+            self._queue.task_done()
+            self._counters.shadow_dropped += 1
 
     async def _work(self) -> None:
         while True:

@@ -182,7 +182,7 @@ def check_locations(stores: Iterable[tuple[str, BackendSpec, BackendSettings]]) 
         ConfigurationError: Two instances of one backend have one location, or one of them has none.
     """
     for (name, spec, one), (other, other_spec, two) in combinations(stores, 2):
-        if spec.name == other_spec.name and _may_be_one(spec, _place(spec, one.url), _place(spec, two.url)):
+        if spec.name == other_spec.name and _may_be_one(spec, one.url, two.url):
             variables = " and ".join(variable_of(instance, "url") for instance in (name, other))
             raise ConfigurationError(
                 f"{BACKENDS}: {name!r} and {other!r} are the same {spec.name} store, or may be; "
@@ -191,20 +191,21 @@ def check_locations(stores: Iterable[tuple[str, BackendSpec, BackendSettings]]) 
 
 
 def _may_be_one(spec: BackendSpec, one: str | None, two: str | None) -> bool:
-    if one is not None and two is not None:
-        return one == two
+    if one and two:
+        return not _places(spec, one).isdisjoint(_places(spec, two))
     # Only the backend knows where a store without a location is. If nothing in it lasts, each is a new one.
     return Capability.DURABLE in spec.capabilities
 
 
-def _place(spec: BackendSpec, url: str | None) -> str | None:
-    """Return a location in a form that is equal for equal stores, as far as one can tell without opening."""
-    if not url:
-        return None
+def _places(spec: BackendSpec, url: str) -> frozenset[str]:
+    """Return every place that a location may mean, as far as one can tell without opening it.
+
+    Backends differ in how many slashes of a URL belong to the path, so each reading counts.
+    """
     scheme, separator, rest = url.partition(":")
     if not separator or scheme.partition("+")[0].lower() not in spec.url_schemes:
-        return os.path.realpath(Path(url).expanduser())
-    if not rest.startswith("//") or rest.startswith("///"):
-        return os.path.realpath(Path(rest.removeprefix("///")).expanduser())
+        return frozenset({os.path.realpath(Path(url).expanduser())})
+    paths = {rest.removeprefix(slashes) for slashes in ("", "//", "///")}
+    places = {os.path.realpath(Path(path).expanduser()) for path in paths}
     # On another machine: who asks, and with which options, does not make it another store.
-    return rest.partition("?")[0].rpartition("@")[2].lower()
+    return frozenset({*places, rest.partition("?")[0].rpartition("@")[2].lower()})

@@ -7,8 +7,9 @@ import re
 from collections.abc import Sequence
 from typing import Any, Final
 
-from gateway.backend import API_VERSION, BackendSettings, BackendSpec
-from gateway.dispatch import HOOKS, new_manager
+from gateway.backend import API_VERSION, BackendSettings, BackendSpec, Capability
+from gateway.dispatch import HOOKS
+from gateway.hookspecs import new_manager
 
 __all__ = ["NAME_PATTERN", "brief", "fault_of_backend", "fault_of_hooks", "items_of", "type_name"]
 
@@ -38,7 +39,8 @@ def fault_of_backend(spec: object) -> str | None:
     """Check one declaration of `gateway_backends`; its fields are foreign input, whatever the annotations."""
     if not isinstance(spec, BackendSpec):
         return f"gateway_backends returned {type_name(spec)} where a BackendSpec belongs"
-    name, settings, opener = (getattr(spec, field) for field in ("name", "settings", "open"))
+    foreign: Any = spec
+    name, settings, opener = foreign.name, foreign.settings, foreign.open
     if not isinstance(name, str) or not NAME_PATTERN.match(name):
         return f"the backend name {name!r} must be lower case letters, digits and underscores, a letter first"
     if spec.api_version != API_VERSION:
@@ -48,6 +50,14 @@ def fault_of_backend(spec: object) -> str | None:
         )
     if not (inspect.isclass(settings) and issubclass(settings, BackendSettings)):
         return f"the settings of the backend {name!r} must be a class derived from BackendSettings"
+    unknown = sorted(str(item) for item in foreign.capabilities if not isinstance(item, Capability))
+    if unknown:
+        return (
+            f"the backend {name!r} declares the capability {unknown[0]!r}, which this gateway does not know"
+        )
+    # A text would pass for a tuple of its letters.
+    if not isinstance(foreign.url_schemes, tuple):
+        return f"url_schemes of the backend {name!r} must be a tuple"
     if not callable(opener):
         return f"the backend {name!r} cannot be opened: BackendSpec.open must be an async function"
     return None

@@ -16,8 +16,8 @@ BOOTSTRAP: Final = {"pip", "setuptools", "wheel"}
 """Comes with Python's own venv module, at whatever version that has."""
 
 HEADER: Final = """\
-# The versions that this release was tested with. Used by `make`; `pip install storage-gateway` takes any version
-# that pyproject.toml allows. Written by scripts/constraints.py.
+# The versions that this release was tested with. Used by `make`; `pip install storage-gateway` takes any
+# version that pyproject.toml allows. Written by scripts/constraints.py.
 """
 
 

@@ -71,9 +71,7 @@ def differences() -> tuple[list[MigrateOperation], list[MigrateOperation]]:
             )
             script = produce_migrations(context, metadata_of(BUILTIN_KINDS))
         engine.dispose()
-    assert script.upgrade_ops is not None, "Alembic always fills these in"
-    assert script.downgrade_ops is not None, "Alembic always fills these in"
-    return flat(script.upgrade_ops.ops), flat(script.downgrade_ops.ops)
+    return flat(script.upgrade_ops_list), flat(script.downgrade_ops_list)
 
 
 def flat(operations: Iterable[MigrateOperation]) -> list[MigrateOperation]:

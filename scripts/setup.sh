@@ -42,7 +42,8 @@ install() {
 
 # The virtual environment of another machine or of a removed interpreter does not start.
 if ! usable .venv/bin/python; then
-    make_venv "$(find_python)"
+    python=$(find_python)
+    make_venv "$python"
 fi
 started=$SECONDS
 echo "setup: fetching the packages listed in constraints.txt (a minute or two on the first run)"

@@ -1,4 +1,4 @@
-"""The `gateway` command: what an operator types. Needs the `cli` extra; everything heavy is imported when it is used."""
+"""The `gateway` command: what an operator types. Needs the `cli` extra."""
 
 from __future__ import annotations
 
@@ -15,7 +15,9 @@ def main() -> None:
     try:
         import typer  # noqa: F401 - only to find out whether it is there
     except ImportError:
-        sys.stderr.write("the command line is not installed; install it with pip install 'storage-gateway[cli]'\n")
+        sys.stderr.write(
+            "the command line is not installed; install it with pip install 'storage-gateway[cli]'\n"
+        )
         sys.exit(2)
     from gateway.cli.app import run
 

@@ -12,7 +12,17 @@ import typer
 from typer.core import TyperGroup
 
 from gateway import __version__
-from gateway.cli.commands import checks, configured, divergences, installed, migration, moving, phases, reading, schema
+from gateway.cli.commands import (
+    checks,
+    configured,
+    divergences,
+    installed,
+    migration,
+    moving,
+    phases,
+    reading,
+    schema,
+)
 from gateway.cli.exits import ExitCode, code_of, report
 from gateway.cli.session import ENV_FILE, Session
 from gateway.errors import GatewayError
@@ -25,7 +35,7 @@ _PLUGINS: Final = "storage_gateway.cli"
 
 
 class GatewayCommands(TyperGroup):
-    """The root of all commands. Errors of the gateway end here, whichever command or plugin they come from."""
+    """The root of all commands. Errors of the gateway end here, whichever command they come from."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:  # noqa: ANN401 - typer's context class is private
         """Keep what was typed: whether errors are to be JSON must be known even where parsing it fails."""
@@ -44,13 +54,19 @@ class GatewayCommands(TyperGroup):
             report(type(error).__name__, str(error), code, as_json=as_json)
             raise typer.Exit(code) from error
         except KeyboardInterrupt as error:
-            report("Interrupted", "interrupted; what was stored so far stays", ExitCode.INTERRUPTED, as_json=as_json)
+            report(
+                "Interrupted",
+                "interrupted; what was stored so far stays",
+                ExitCode.INTERRUPTED,
+                as_json=as_json,
+            )
             raise typer.Exit(ExitCode.INTERRUPTED) from error
-        except typer.BadParameter.__bases__[0] as error:
-            # Usage errors: typer draws them in a frame, which no script can read.
-            if not as_json:
+        except Exception as error:
+            # Usage errors, whose class typer keeps private; it draws them in a frame, which no script reads.
+            sentence = getattr(error, "format_message", None)
+            if not as_json or sentence is None:
                 raise
-            report("UsageError", error.format_message(), ExitCode.USAGE, as_json=True)  # type: ignore[attr-defined]
+            report("UsageError", sentence(), ExitCode.USAGE, as_json=True)
             raise typer.Exit(ExitCode.USAGE) from error
 
 
@@ -63,17 +79,26 @@ def _print_version(wanted: bool) -> None:
 def _root(
     ctx: typer.Context,
     env_file: Annotated[
-        Path, typer.Option("--env-file", metavar="FILE", help="File of STORAGE_ variables; the environment wins over it.")
+        Path,
+        typer.Option(
+            "--env-file", metavar="FILE", help="File of STORAGE_ variables; the environment wins over it."
+        ),
     ] = ENV_FILE,
     backends: Annotated[
-        str | None, typer.Option("--backends", metavar="LIST", help="Stores to use instead of STORAGE_BACKENDS.")
+        str | None,
+        typer.Option("--backends", metavar="LIST", help="Stores to use instead of STORAGE_BACKENDS."),
     ] = None,
     data_dir: Annotated[
-        Path | None, typer.Option("--data-dir", metavar="DIR", help="Directory to use instead of STORAGE_DATA_DIR.")
+        Path | None,
+        typer.Option("--data-dir", metavar="DIR", help="Directory to use instead of STORAGE_DATA_DIR."),
     ] = None,
     modules: Annotated[
         list[str] | None,
-        typer.Option("--import", metavar="MODULE", help="Module of the bot that declares record kinds; may be repeated."),
+        typer.Option(
+            "--import",
+            metavar="MODULE",
+            help="Module of the bot that declares record kinds; may be repeated.",
+        ),
     ] = None,
     debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
     version: Annotated[  # noqa: ARG001 - its callback does the work
@@ -82,7 +107,8 @@ def _root(
 ) -> None:
     """Look after the stores of trading bots: see what is in them, move between them, prove that they agree.
 
-    Exit codes: 0 fine, 1 found a problem, 2 wrong usage or configuration, 3 a store could not be used, 130 interrupted.
+    Exit codes: 0 fine, 1 found a problem, 2 wrong usage or configuration, 3 a store could not be used,
+    130 interrupted.
     """
     if env_file != ENV_FILE and not env_file.is_file():
         raise typer.BadParameter(f"there is no file {env_file}", param_hint="--env-file")

@@ -33,7 +33,8 @@ def parse_time(text: str) -> datetime:
         moment = datetime.fromisoformat(written)
     except ValueError as error:
         raise InvalidRecordError(
-            f"{text!r} is no time; write it as 2026-01-31T12:00:00Z, with an offset such as +02:00, or as 2026-01-31"
+            f"{text!r} is no time; write it as 2026-01-31T12:00:00Z, with an offset such as +02:00, "
+            "or as 2026-01-31"
         ) from error
     if _DAY.fullmatch(written):
         return moment.replace(tzinfo=UTC)
@@ -67,7 +68,9 @@ def parse_key(kind: KindSpec, words: Sequence[str]) -> Key:
     """
     typed = words
     if len(words) == len(kind.key):
-        typed = [_value(kind, kind.field_spec(name), word) for name, word in zip(kind.key, words, strict=True)]
+        typed = [
+            _value(kind, kind.field_spec(name), word) for name, word in zip(kind.key, words, strict=True)
+        ]
     return key_of(kind, tuple(typed))
 
 
@@ -77,7 +80,8 @@ def parse_where(kind: KindSpec, filters: Sequence[str]) -> tuple[Condition, ...]
     `null` stands for no value. `__in` takes a comma list, or a JSON list where a value holds a comma.
 
     Raises:
-        InvalidRecordError: It is no filter, the field or operator is unknown, or the field could not hold the value.
+        InvalidRecordError: It is no filter, the field or operator is unknown, or the field could not hold the
+            value.
     """
     return tuple(condition for text in filters for condition in _conditions(kind, text))
 
@@ -92,7 +96,11 @@ def _conditions(kind: KindSpec, text: str) -> tuple[Condition, ...]:
         # The sentence of the gateway itself names the fields there are.
         return conditions(kind, {name: written})
     spec = kind.field_spec(field)
-    value: Any = [_value(kind, spec, item) for item in _listed(written)] if suffix == "in" else _value(kind, spec, written)
+    value: Any = (
+        [_value(kind, spec, item) for item in _listed(written)]
+        if suffix == "in"
+        else _value(kind, spec, written)
+    )
     return conditions(kind, {name: value})
 
 
@@ -103,7 +111,9 @@ def _listed(text: str) -> list[str]:
     try:
         parts = json.loads(text)
     except ValueError as error:
-        raise InvalidRecordError(f"--where: {text!r} begins like a JSON list and is none; write it as [\"a,b\",\"c\"]") from error
+        raise InvalidRecordError(
+            f'--where: {text!r} begins like a JSON list and is none; write it as ["a,b","c"]'
+        ) from error
     return [part if isinstance(part, str) else json.dumps(part) for part in parts]
 
 
@@ -147,6 +157,7 @@ def parse_fields(kind: KindSpec, text: str | None) -> tuple[str, ...]:
     unknown = [name for name in names if name not in kind.field_names]
     if unknown or not names:
         raise InvalidRecordError(
-            f"--fields: {kind.name} has no field {unknown[0] if unknown else text!r}; its fields are {', '.join(kind.field_names)}"
+            f"--fields: {kind.name} has no field {unknown[0] if unknown else text!r}; "
+            f"its fields are {', '.join(kind.field_names)}"
         )
     return names

@@ -46,5 +46,7 @@ def report(kind: str, sentence: str, code: int, *, as_json: bool) -> None:
     """
     text = f"error: {sentence}"
     if as_json:
-        text = json.dumps({"error": {"type": kind, "message": sentence, "exit_code": int(code)}}, ensure_ascii=False)
+        text = json.dumps(
+            {"error": {"type": kind, "message": sentence, "exit_code": int(code)}}, ensure_ascii=False
+        )
     sys.stderr.write(f"{text}\n")

@@ -11,7 +11,8 @@ __all__ = ["AsJson", "KindArgument", "Kinds", "Order", "Since", "StoreName", "Un
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
 KindArgument = Annotated[str, typer.Argument(metavar="KIND", help="A record kind; see `gateway kinds`.")]
 Kinds = Annotated[
-    list[str] | None, typer.Option("--kind", metavar="KIND", help="Only this kind; may be given several times.")
+    list[str] | None,
+    typer.Option("--kind", metavar="KIND", help="Only this kind; may be given several times."),
 ]
 StoreName = Annotated[
     str | None,
@@ -27,7 +28,10 @@ Where = Annotated[
     ),
 ]
 Since = Annotated[
-    str | None, typer.Option("--since", metavar="TIME", help="From this time on: 2026-01-31, or 2026-01-31T12:00:00Z.")
+    str | None,
+    typer.Option("--since", metavar="TIME", help="From this time on: 2026-01-31, or 2026-01-31T12:00:00Z."),
 ]
 Until = Annotated[str | None, typer.Option("--until", metavar="TIME", help="Before this time.")]
-Order = Annotated[str, typer.Option("--order", metavar="asc|desc", help="By time for logs, by key for the rest.")]
+Order = Annotated[
+    str, typer.Option("--order", metavar="asc|desc", help="By time for logs, by key for the rest.")
+]

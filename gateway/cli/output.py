@@ -17,7 +17,16 @@ from rich.text import Text
 
 from gateway.cli.values import cell
 
-__all__ = ["console_of", "json_text", "note", "print_json", "print_line", "print_next", "print_table"]
+__all__ = [
+    "console_of",
+    "json_text",
+    "note",
+    "print_empty",
+    "print_json",
+    "print_line",
+    "print_next",
+    "print_table",
+]
 
 _PLAIN_WIDTH: Final = 100_000
 """Columns of an output that is no terminal: nothing is wrapped or shortened in a file."""
@@ -34,7 +43,9 @@ _STYLES: Final = {
 def console_of(stream: TextIO) -> Console:
     """Return a console on a stream; it shows values as they are, without markup or guessed colours."""
     width = None if stream.isatty() else _PLAIN_WIDTH
-    return Console(file=stream, width=width, markup=False, highlight=False, emoji=False, force_terminal=stream.isatty())
+    return Console(
+        file=stream, width=width, markup=False, highlight=False, emoji=False, force_terminal=stream.isatty()
+    )
 
 
 def json_text(value: Any) -> str:  # noqa: ANN401 - anything JSON-ready
@@ -59,7 +70,11 @@ def note(text: str, style: str = "") -> None:
 
 
 def print_table(
-    columns: Sequence[str], rows: Iterable[Sequence[object]], *, title: str | None = None, marked: str | None = None
+    columns: Sequence[str],
+    rows: Iterable[Sequence[object]],
+    *,
+    title: str | None = None,
+    marked: str | None = None,
 ) -> None:
     """Print a table.
 
@@ -76,11 +91,20 @@ def print_table(
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
     for at, name in enumerate(columns):
         numbers = [row[at] for row in kept if row[at] is not None]
-        right = bool(numbers) and all(isinstance(value, int | float) and not isinstance(value, bool) for value in numbers)
+        right = bool(numbers) and all(
+            isinstance(value, int | float) and not isinstance(value, bool) for value in numbers
+        )
         table.add_column(Text(name), justify="right" if right else "left", overflow="fold")
     for row in kept:
         table.add_row(*(_styled(value, name == marked) for name, value in zip(columns, row, strict=True)))
     console.print(table)
+
+
+def print_empty(kinds: Iterable[str]) -> None:
+    """Name the kinds that a table leaves out because no store holds a row of them."""
+    names = list(dict.fromkeys(kinds))
+    if names:
+        print_line(f"empty: {', '.join(names)}", "dim")
 
 
 def print_next(commands: Sequence[str]) -> None:

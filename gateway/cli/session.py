@@ -82,7 +82,7 @@ class Session:
         return ControlStore(self.configuration.settings.control_path, self.instances)
 
     def plan(self) -> RoutingPlan:
-        """Return the routes that a bot would follow now: the control store's decisions, and the environment's for the rest."""
+        """Return the routes in force: by the control store, and by the environment for the rest."""
         from gateway.migration.control import resolve
 
         return resolve(self.configuration.plan, self.control.state())
@@ -101,7 +101,7 @@ class Session:
 
     @asynccontextmanager
     async def stores(self, *names: str, writable: Iterable[str] = ()) -> AsyncIterator[StoreSet]:
-        """Open stores, read-only unless named as writable, so that they can be looked at beside a running bot.
+        """Open stores, read-only unless named as writable, to look at them beside a running bot.
 
         Args:
             names: Instance names.

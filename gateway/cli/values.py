@@ -1,4 +1,4 @@
-"""Stored values in a form that people and scripts read: times in ISO 8601, JSON as JSON, money as exact text."""
+"""Stored values as people and scripts read them: times in ISO 8601, JSON as JSON, money as exact text."""
 
 from __future__ import annotations
 
@@ -36,14 +36,17 @@ def readable(storage: StorageType, value: Value) -> Any:  # noqa: ANN401 - JSON-
 def fields_of(row: Row) -> dict[str, Any]:
     """Return a row's fields by name, JSON-ready.
 
-    Made from the stored values and not from the record, so that a row that is no valid record any more can still be
-    looked at.
+    Made from the stored values and not from the record, so that a row that is no valid record any more can
+    still be looked at.
     """
-    return {spec.name: readable(spec.storage, value) for spec, value in zip(row.kind.fields, row.values, strict=True)}
+    return {
+        spec.name: readable(spec.storage, value)
+        for spec, value in zip(row.kind.fields, row.values, strict=True)
+    }
 
 
 def meta_of(row: Row) -> dict[str, Any]:
-    """Return what the gateway stores beside the fields, JSON-ready. The digest is text: it exceeds what JavaScript counts."""
+    """Return what is stored beside the fields, JSON-ready; the digest as text, since it needs 64 bits."""
     return {
         "version": row.version,
         "written_at": time_text(version_time(row.version)),
@@ -58,12 +61,18 @@ def key_text(key: Key) -> str:
 
 
 def cell(value: object) -> str:
-    """Return a JSON-ready value as the text of a table cell. Control characters are escaped: a terminal obeys them."""
+    """Return a JSON-ready value as a cell, control characters escaped: a terminal would obey them."""
     if value is None:
         return ""
     if isinstance(value, bool):
         return "yes" if value else "no"
-    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False) if isinstance(value, dict | list | tuple) else str(value)
+    text = (
+        value
+        if isinstance(value, str)
+        else json.dumps(value, ensure_ascii=False)
+        if isinstance(value, dict | list | tuple)
+        else str(value)
+    )
     return "".join(char if char.isprintable() else _escaped(char) for char in text)
 
 

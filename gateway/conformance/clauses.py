@@ -83,11 +83,11 @@ def clause(*needs: Capability, without: Capability | None = None) -> Callable[[B
 def clauses_of(suite: type) -> Iterator[Clause]:
     """Yield the clauses of a conformance class, in the order of its modules and lines."""
     found: dict[str, Clause] = {}
-    for owner in reversed(suite.__mro__):
+    for owner in suite.__mro__:
         for value in vars(owner).values():
             spec = getattr(value, _MARK, None)
             if isinstance(spec, Clause):
-                found[spec.name] = spec
+                found.setdefault(spec.name, spec)
     yield from found.values()
 
 

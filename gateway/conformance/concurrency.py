@@ -16,7 +16,7 @@ from gateway.records.row import Key, Row
 
 __all__ = ["ConcurrencyClauses"]
 
-TASKS, BATCHES, WORKERS = 8, 12, 3
+TASKS, BATCHES, WORKERS = 8, 30, 3
 
 
 class ConcurrencyClauses:
@@ -85,6 +85,7 @@ class ConcurrencyClauses:
         scribe = harness.scribe()
         harness.run(_opened_and_closed(harness))
         workers = [harness.start("write", scribe, worker=number, count=BATCHES) for number in range(WORKERS)]
+        harness.release(*workers)
         for process in workers:
             assert harness.finish(process) == [str(number) for number in range(BATCHES)]
         harness.run(_newest_after_reopening(harness, scribe))
@@ -95,6 +96,7 @@ class ConcurrencyClauses:
         scribe = harness.scribe()
         harness.run(_opened_and_closed(harness))
         workers = [harness.start("count", scribe, worker=number, count=BATCHES) for number in range(WORKERS)]
+        harness.release(*workers)
         acknowledged = sum(len(harness.finish(process)) for process in workers)
         store = harness.run(harness.open())
         assert total_of(harness.run(fetch(store, scribe.counter()))) == acknowledged == WORKERS * BATCHES

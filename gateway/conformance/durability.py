@@ -18,8 +18,8 @@ from gateway.errors import StoreError, StoreReadOnlyError
 
 __all__ = ["DurabilityClauses"]
 
-ROUNDS = (1, 4, 19)
-"""After how many acknowledgements a writer is killed, one round each, all in one store."""
+ROUNDS = ((2, 0.1), (3, 0.6), (5, 0.3), (9, 0.7), (16, 0.9))
+"""After how many acknowledgements, and how far into the next batch, a writer is killed; all in one store."""
 
 
 class DurabilityClauses:
@@ -55,19 +55,18 @@ class DurabilityClauses:
     @clause(Capability.DURABLE)
     def test_kill_keeps_what_was_acknowledged(self, harness: Harness) -> None:
         """After `kill -9` of the writer every acknowledged row is there, whole, and the store works on."""
-        for worker, lines in enumerate(ROUNDS):
+        for worker, (lines, share) in enumerate(ROUNDS):
             scribe = harness.scribe()
-            process = harness.start("write", scribe, worker=worker)
-            acknowledged = harness.kill_after(process, lines)
+            acknowledged = _killed(harness, scribe, worker, lines, share)
             assert acknowledged == [str(number) for number in range(len(acknowledged))]
             harness.run(_all_there(harness, scribe, worker, len(acknowledged)))
 
     @clause(Capability.DURABLE)
     def test_kill_leaves_no_half_group(self, harness: Harness) -> None:
         """After `kill -9` a group that was being written is there as a whole or not at all."""
-        for worker, lines in enumerate(ROUNDS):
+        for worker, (lines, share) in enumerate(ROUNDS):
             scribe = harness.scribe()
-            acknowledged = harness.kill_after(harness.start("write", scribe, worker=worker), lines)
+            acknowledged = _killed(harness, scribe, worker, lines, share)
             harness.run(_no_half_group(harness, scribe, worker, len(acknowledged)))
 
     @clause(Capability.DURABLE, without=Capability.MULTI_PROCESS)
@@ -120,6 +119,13 @@ class DurabilityClauses:
         later = scribe.state(note="written later")
         await writer.write(batch(later))
         await assert_stored(reader, later)
+
+
+def _killed(harness: Harness, scribe: Scribe, worker: int, lines: int, share: float) -> list[str]:
+    """Let a worker write, kill it, and return what it said was acknowledged."""
+    process = harness.start("write", scribe, worker=worker)
+    harness.release(process)
+    return harness.kill_after(process, lines, share)
 
 
 async def _all_there(harness: Harness, scribe: Scribe, worker: int, acknowledged: int) -> None:

@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 import uuid
 from collections.abc import Coroutine, Iterator
 from dataclasses import replace
@@ -16,7 +17,8 @@ from typing import Any, Final, TypeVar, cast
 
 from gateway.backend import Backend, BackendSpec, OpenContext
 from gateway.conformance.rows import Scribe
-from gateway.dispatch import Store, new_manager, open_store
+from gateway.dispatch import Store, open_store
+from gateway.hookspecs import new_manager
 
 __all__ = ["Harness"]
 
@@ -76,7 +78,7 @@ class Harness:
         return Scribe(str(uuid.uuid4()))
 
     def start(self, task: str, scribe: Scribe, *, worker: int = 0, count: int = 0) -> subprocess.Popen[str]:
-        """Start another process that opens this store; see `gateway.conformance.worker`.
+        """Start another process that opens this store; `release` it. See `gateway.conformance.worker`.
 
         Args:
             task: `write`, `count` or `open`.
@@ -95,10 +97,27 @@ class Harness:
             SETTINGS_VARIABLE: self.context.settings.model_dump_json(),
         }
         process = subprocess.Popen(  # noqa: S603 - our own interpreter and module
-            arguments, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+            arguments,
+            env=environment,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
         )
         self._workers.append(process)
         return process
+
+    def release(self, *processes: subprocess.Popen[str]) -> None:
+        """Let workers begin, at the same moment, once all of them have the store open."""
+        for process in processes:
+            assert process.stdout is not None, "a worker is heard through a pipe"
+            with _deadline(process):
+                ready = process.stdout.readline()
+            assert ready, f"a worker process failed:\n{process.communicate(timeout=LIMIT)[1]}"
+        for process in processes:
+            assert process.stdin is not None, "a worker is spoken to through a pipe"
+            process.stdin.write("go\n")
+            process.stdin.flush()
 
     def finish(self, process: subprocess.Popen[str]) -> list[str]:
         """Wait for a worker that ends by itself and return its lines; one that failed fails the clause."""
@@ -106,11 +125,20 @@ class Harness:
         assert process.returncode == 0, f"a worker process failed:\n{errors}"
         return out.splitlines()
 
-    def kill_after(self, process: subprocess.Popen[str], lines: int) -> list[str]:
-        """Kill a worker, as `kill -9` does, once it has printed so many lines; return all that it printed."""
-        assert process.stdout is not None, "a worker's output is read through a pipe"
+    def kill_after(self, process: subprocess.Popen[str], lines: int, share: float) -> list[str]:
+        """Kill a worker, as `kill -9` does, in the middle of its work; return all the lines it printed.
+
+        Args:
+            process: The worker, released.
+            lines: How many lines to wait for, at least two.
+            share: How far into the work on the next line to kill it, as a part of the time that a line takes.
+        """
+        assert process.stdout is not None, "a worker is heard through a pipe"
         with _deadline(process):
-            printed = [process.stdout.readline() for _ in range(lines)]
+            printed, started = [process.stdout.readline()], time.perf_counter()
+            printed += [process.stdout.readline() for _ in range(lines - 1)]
+            # Not a wait for anything: it picks the point at which the crash comes.
+            time.sleep((time.perf_counter() - started) / (lines - 1) * share)
             process.kill()
             out, errors = process.communicate(timeout=LIMIT)
         assert all(printed), f"a worker process ended before it was killed:\n{errors}"
@@ -160,6 +188,7 @@ def _end(process: subprocess.Popen[str]) -> None:
     if process.poll() is None:
         process.kill()
     process.wait()
-    for stream in (process.stdout, process.stderr):
+    for stream in (process.stdin, process.stdout, process.stderr):
         if stream is not None:
-            stream.close()
+            with contextlib.suppress(BrokenPipeError):
+                stream.close()

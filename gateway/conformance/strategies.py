@@ -20,6 +20,7 @@ EXAMPLES: Final[Callable[[Callable[..., None]], Callable[..., None]]] = settings
     deadline=None,
     derandomize=True,
     database=None,
+    report_multiple_bugs=False,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
 """Few examples and always the same ones: a backend author's test run must not fail by chance."""

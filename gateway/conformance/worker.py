@@ -5,6 +5,8 @@ Tasks:
 * `write`: writes the batches of `load_batch` in turn and prints the number of each that is acknowledged.
 * `count`: counts the probe counter up by `Update` steps and prints a line for each acknowledgement.
 * `open`: opens the store and prints `opened`, or the name of the error's class.
+
+The first two say `ready` when they have the store open, and begin when they get a line on standard input.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ import sys
 from collections.abc import Iterator
 from importlib import import_module
 from itertools import count
+from operator import attrgetter
 from pathlib import Path
 
 from gateway.backend import BackendSpec, OpenContext, WriteBatch
@@ -69,6 +72,9 @@ async def _work(spec: BackendSpec, context: OpenContext, arguments: argparse.Nam
     task = {"write": _write, "count": _count}[arguments.task]
     store = await open_store(spec, context)
     try:
+        # Nobody writes before all have opened; otherwise each would be done before the next one has started.
+        _say("ready")
+        sys.stdin.readline()
         await task(store, Scribe(arguments.tenant), arguments.worker, numbers)
     finally:
         await store.close()
@@ -106,7 +112,7 @@ def main() -> None:
     """Do one task and end."""
     arguments = _parse()
     module, _, attribute = arguments.spec.partition(":")
-    spec: BackendSpec = getattr(import_module(module), attribute)
+    spec: BackendSpec = attrgetter(attribute)(import_module(module))
     settings = spec.settings.model_validate_json(os.environ[SETTINGS_VARIABLE])
     context = OpenContext(arguments.instance, settings, ALL_KINDS, arguments.data_dir)
     asyncio.run(_try_open(spec, context) if arguments.task == "open" else _work(spec, context, arguments))

@@ -1,36 +1,34 @@
 """The acknowledgement log: what a bot was told is stored, kept apart from every store.
 
-The bot appends a line after the gateway has acknowledged a write, never before. So after a `kill -9` the log names
-writes that must not be lost, and perhaps misses the last one that was stored; never the other way round.
+The bot appends a line after the gateway has acknowledged a write, never before. So after a `kill -9` the log
+names writes that must not be lost, and perhaps misses the last that were stored; never the other way round.
 """
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field
 from itertools import islice
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import Final, Self
+
+import msgspec
 
 from gateway.errors import InvalidRecordError
 from gateway.records.codec import Value
 
 __all__ = ["AckLog", "Acknowledged", "read_acks"]
 
-_NOTHING: Final[Mapping[str, Any]] = {}
 
-
-@dataclass(frozen=True, slots=True)
-class Acknowledged:
+class Acknowledged(msgspec.Struct, frozen=True, omit_defaults=True):
     """One acknowledged write: how to find it, and what must be there at least.
 
     Attributes:
         kind: Name of the record kind.
         key: Canonical key values; empty where the gateway makes the key and `where` finds the row.
-        version: The version acknowledged; 0 where the call does not tell it and the row's presence is what counts.
+        version: The version acknowledged; 0 where the call does not tell it and that the row is there is what
+            counts.
         where: Fields and their canonical values, for rows found without a key.
         at_least: Counters and the value they had reached.
     """
@@ -38,14 +36,18 @@ class Acknowledged:
     kind: str
     key: tuple[Value, ...] = ()
     version: int = 0
-    where: Mapping[str, Value] = field(default_factory=lambda: _NOTHING)
-    at_least: Mapping[str, int] = field(default_factory=lambda: _NOTHING)
+    where: Mapping[str, Value] = msgspec.field(default_factory=dict)
+    at_least: Mapping[str, int] = msgspec.field(default_factory=dict)
 
     @property
-    def name(self) -> str:
+    def label(self) -> str:
         """What people call it."""
         found_by = self.key or tuple(self.where.values())
         return f"{self.kind} {' '.join(map(str, found_by))}"
+
+
+_encode: Final = msgspec.json.Encoder().encode
+_decode: Final = msgspec.json.Decoder(Acknowledged).decode
 
 
 class AckLog:
@@ -62,18 +64,15 @@ class AckLog:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         os.close(self._file)
 
     def note(self, *acks: Acknowledged) -> None:
         """Append acknowledgements, in one system call: a killed process leaves whole lines only."""
-        lines = "".join(json.dumps(_shortest(ack), separators=(",", ":"), ensure_ascii=False) + "\n" for ack in acks)
-        os.write(self._file, lines.encode())
+        os.write(self._file, b"".join(_encode(ack) + b"\n" for ack in acks))
         self.count += len(acks)
-
-
-def _shortest(ack: Acknowledged) -> dict[str, Any]:
-    return {name: value for name, value in asdict(ack).items() if value}
 
 
 def read_acks(path: Path, size: int = 500) -> Iterator[list[Acknowledged]]:
@@ -83,14 +82,11 @@ def read_acks(path: Path, size: int = 500) -> Iterator[list[Acknowledged]]:
         InvalidRecordError: The file is missing or damaged, so nothing can be proved with it.
     """
     try:
-        with path.open(encoding="utf-8") as lines:
-            acks = (_parse(line) for line in lines)
+        with path.open("rb") as lines:
+            acks = map(_decode, lines)
             while part := list(islice(acks, size)):
                 yield part
-    except (OSError, ValueError, TypeError) as error:
-        raise InvalidRecordError(f"{path} is no acknowledgement log ({error}); nothing can be proved without it") from error
-
-
-def _parse(line: str) -> Acknowledged:
-    fields = json.loads(line)
-    return Acknowledged(**{**fields, "key": tuple(fields.get("key", ()))})
+    except (OSError, msgspec.MsgspecError) as error:
+        raise InvalidRecordError(
+            f"{path} is no acknowledgement log ({error}); nothing can be proved without it"
+        ) from error

@@ -1,7 +1,7 @@
 """The bot's process: `python -m gateway.demo.bot --work DIR`.
 
-Its storage comes from the environment, like that of any bot. It ends when its standard input does, or at SIGTERM and
-Ctrl-C, with everything written. So it cannot outlive whoever started it, however that ended.
+Its storage comes from the environment, like that of any bot. It ends when its standard input does, or at
+SIGTERM and Ctrl-C, with everything written. So it cannot outlive whoever started it, however that ended.
 """
 
 from __future__ import annotations
@@ -49,8 +49,12 @@ class Options:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the bot until it is told to stop; return the exit code."""
     parser = argparse.ArgumentParser(prog="python -m gateway.demo.bot", description="A paper-trading bot.")
-    parser.add_argument("--work", type=Path, required=True, help="directory for its status and acknowledgement log")
-    parser.add_argument("--data", type=Path, help="directory with recorded ticks; without it they are generated")
+    parser.add_argument(
+        "--work", type=Path, required=True, help="directory for its status and acknowledgement log"
+    )
+    parser.add_argument(
+        "--data", type=Path, help="directory with recorded ticks; without it they are generated"
+    )
     parser.add_argument("--seed", type=int, default=7, help="seed of the generator")
     parser.add_argument("--rate", type=float, default=60.0, help="ticks a second")
     given = parser.parse_args(argv)
@@ -137,7 +141,7 @@ def _stop_when_told(stop: asyncio.Event) -> None:
     def watch() -> None:
         while os.read(sys.stdin.fileno(), 1024):
             pass
-        with contextlib.suppress(RuntimeError):  # the loop has ended meanwhile, so there is nothing left to stop
+        with contextlib.suppress(RuntimeError):  # the loop has ended, so there is nothing left to stop
             loop.call_soon_threadsafe(stop.set)
 
     # Reads the descriptor, not the file object: its lock would be held when the interpreter shuts down.

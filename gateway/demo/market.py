@@ -1,7 +1,7 @@
 """The market of the demo: recorded ticks where there are some, a seeded random walk otherwise.
 
-Both are endless and start at any tick, so that a bot that was killed goes on where it stood. Times are the market's
-own: one second of the demo is about an hour of trading, which fills several days of logs and statistics.
+Both are endless and start at any tick, so that a bot that was killed goes on where it stood. Times are the
+market's own: one second of the demo is about an hour of trading, which fills days of logs and statistics.
 """
 
 from __future__ import annotations
@@ -67,14 +67,22 @@ class Market:
 
 
 def find_data(given: Path | None = None) -> Path | None:
-    """Return the directory with recorded data: the one given, or `../shared/data` if it is there; None without any.
+    """Return the directory with recorded data: the one given, or `../shared/data` if it is there.
+
+    Args:
+        given: A directory to use; None looks beside the current directory and beside the source tree.
+
+    Returns:
+        The directory; None if there is none, and the generator has to do.
 
     Raises:
         InvalidRecordError: The directory that was asked for holds no recording.
     """
     if given is not None:
         if not (given / RECORDING).is_file():
-            raise InvalidRecordError(f"{given} holds no {RECORDING}; give a directory that does, or none to use the generator")
+            raise InvalidRecordError(
+                f"{given} holds no {RECORDING}; give a directory that does, or none to use the generator"
+            )
         return given
     source_tree = Path(__file__).resolve().parents[2]
     for root in (Path.cwd(), source_tree):
@@ -95,7 +103,9 @@ def recorded_market(data: Path) -> Market:
         rows = json.loads(gzip.decompress(path.read_bytes()))
         ticks = [_recorded(row) for row in rows]
     except (OSError, EOFError, ValueError, ArithmeticError, LookupError, TypeError, zlib.error) as error:
-        raise InvalidRecordError(f"{path} is no recording of ticks ({error}); restore it, or run without --data") from error
+        raise InvalidRecordError(
+            f"{path} is no recording of ticks ({error}); restore it, or run without --data"
+        ) from error
     if not ticks:
         raise InvalidRecordError(f"{path} holds no ticks; restore it, or run without --data")
     return Market("XRP/ETH", f"{len(ticks):,} recorded ticks", lambda start: _laps(ticks, start))
@@ -104,7 +114,13 @@ def recorded_market(data: Path) -> Market:
 def _recorded(row: Sequence[Any]) -> Tick:
     ms, tick_id, _, side, price, amount, _ = row
     # Floats of JSON by their shortest representation: 0.00141342 stays exactly that.
-    return Tick(str(tick_id), _EPOCH + timedelta(milliseconds=ms), str(side), Decimal(repr(price)), Decimal(repr(amount)))
+    return Tick(
+        str(tick_id),
+        _EPOCH + timedelta(milliseconds=ms),
+        str(side),
+        Decimal(repr(price)),
+        Decimal(repr(amount)),
+    )
 
 
 def _laps(ticks: Sequence[Tick], start: int) -> Iterator[Tick]:
@@ -113,12 +129,14 @@ def _laps(ticks: Sequence[Tick], start: int) -> Iterator[Tick]:
     for number in itertools.count(start):
         lap, place = divmod(number, len(ticks))
         tick = ticks[place]
-        yield replace(tick, id=f"{tick.id}.{lap}", at=tick.at + lap * span) if lap else tick
+        yield replace(tick, id=f"{tick.id}-{lap}", at=tick.at + lap * span) if lap else tick
 
 
 def generated_market(seed: int) -> Market:
     """Return a market that walks at random; the same seed gives the same ticks."""
-    return Market("DEMO/USD", f"generated ticks, seed {seed}", lambda start: itertools.islice(_walk(seed), start, None))
+    return Market(
+        "DEMO/USD", f"generated ticks, seed {seed}", lambda start: itertools.islice(_walk(seed), start, None)
+    )
 
 
 def _walk(seed: int) -> Iterator[Tick]:

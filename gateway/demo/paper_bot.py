@@ -1,11 +1,11 @@
 """A paper-trading bot. `gateway.demo.bot` runs it in a process of its own.
 
-It trades, and keeps what it must not lose through the gateway's API. Which stores there are, and how a migration
-between them goes on, is none of its business: nothing in this module knows, and nothing in it changes meanwhile.
+It trades, and keeps what it must not lose through the gateway's API. Which stores there are, and how a
+migration between them goes on, is none of its business: nothing in this module knows of it.
 
-Every write has an id made from the tick that caused it, and is ordered so that the last step is the one after which
-the bot would not repeat the others. A bot that was killed in between starts again at the tick it had not finished,
-and repeats what was done already without doing it twice.
+Every write has an id made from the tick that caused it, and the last write of several is the one after which
+the bot would not repeat the others. A bot that was killed in between starts again at the tick it had not
+finished, and repeats what was done already without doing it twice.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from gateway.demo.acks import AckLog, Acknowledged
 from gateway.demo.market import Market, Tick
 from gateway.demo.strategy import WINDOWS, Decision, Move, TrendFollower
 from gateway.records import BotState, Position
-from gateway.records.codec import to_micros
+from gateway.records.codec import Value, to_micros
 
 __all__ = ["BOT_ID", "PaperBot"]
 
@@ -33,7 +33,7 @@ T = TypeVar("T")
 
 BOT_ID: Final = "paper-1"
 _UNITS: Final = Decimal(100)
-_LATENCIES: Final = 500
+_LATENCIES: Final = 100
 
 
 class PaperBot:
@@ -72,7 +72,7 @@ class PaperBot:
         return median(self._latencies) if self._latencies else 0.0
 
     async def recover(self) -> int:
-        """Find out what was held and done before this process, and return the number of the tick to begin with."""
+        """Find out what was held and done before this process; return the number of the next tick."""
         state = await self._gateway.get("bot_state", BOT_ID, "state")
         if isinstance(state, BotState) and state.cycle is not None:
             self.tick = state.cycle
@@ -81,7 +81,9 @@ class PaperBot:
         self._held = {held.condition_id: held for held in positions if held.condition_id in mine}
         self.recovered, self.found_open = self.open, len(positions)
         self._look_back()
-        await self._event(datetime.now(UTC), "session_start", {"tick": self.tick, "recovered": len(self._held)})
+        await self._event(
+            datetime.now(UTC), "session_start", {"tick": self.tick, "recovered": len(self._held)}
+        )
         return self.tick + 1
 
     def _look_back(self) -> None:
@@ -98,7 +100,9 @@ class PaperBot:
         await self._observe(number, tick)
         if number % 5 == 0:
             await self._review(number)
-        await self._put(self._gateway.put(BotState(bot_id=BOT_ID, status="running", cycle=number, updated_at=tick.at)))
+        await self._put(
+            self._gateway.put(BotState(bot_id=BOT_ID, status="running", cycle=number, updated_at=tick.at))
+        )
         self.tick = number
 
     async def on_close(self) -> None:
@@ -149,10 +153,15 @@ class PaperBot:
         trade_id = await self._trade(follower, tick, action="sell", reason=reason, pnl=pnl)
         await self._count(trade_id, tick, pnl)
         closed = await self._timed(
-            self._gateway.close_position(held.condition_id, reason, closed_at=tick.at, exit_price=tick.price, pnl=pnl)
+            self._gateway.close_position(
+                held.condition_id, reason, closed_at=tick.at, exit_price=tick.price, pnl=pnl
+            )
         )
         if closed is not None and closed.closed_at is not None:
-            found_by = {"condition_id": held.condition_id, "closed_at": to_micros(closed.closed_at)}
+            found_by: dict[str, Value] = {
+                "condition_id": held.condition_id,
+                "closed_at": to_micros(closed.closed_at),
+            }
             self._acks.note(Acknowledged("closed_positions", where=found_by))
         del self._held[held.condition_id]
         await self._alert(trade_id, tick, reason, pnl)
@@ -160,7 +169,7 @@ class PaperBot:
     async def _trade(
         self, follower: TrendFollower, tick: Tick, *, action: str, reason: str, pnl: Decimal | None = None
     ) -> str:
-        trade_id = f"{BOT_ID}.{tick.id}.{follower.name}.{action}"
+        trade_id = f"{BOT_ID}-{tick.id}-{follower.name}-{action}"
         call = self._gateway.insert_trade(
             record_id=trade_id,
             timestamp=tick.at,
@@ -180,7 +189,7 @@ class PaperBot:
         return trade_id
 
     async def _count(self, trade_id: str, tick: Tick, pnl: Decimal) -> None:
-        """Add a finished trade to the day's totals; the trade's id makes sure that a repetition counts nothing."""
+        """Add a finished trade to the day's totals; by the trade's id, a repetition counts nothing."""
         call = self._gateway.update_daily_stats(
             tick.at.date(),
             pnl_delta=pnl,
@@ -194,12 +203,13 @@ class PaperBot:
         totals = await self._timed(call)
         reached = {"total_trades": totals.total_trades}
         self._acks.note(
-            Acknowledged("daily_stats", (totals.date,), at_least=reached), Acknowledged("operations", (trade_id,))
+            Acknowledged("daily_stats", (totals.date,), at_least=reached),
+            Acknowledged("operations", (trade_id,)),
         )
 
     async def _alert(self, trade_id: str, tick: Tick, reason: str, pnl: Decimal) -> None:
         call = self._gateway.insert_alert(
-            record_id=f"{trade_id}.alert",
+            record_id=f"{trade_id}-alert",
             timestamp=tick.at,
             alert_type=reason.replace("-", "_"),
             level="INFO" if pnl > 0 else "WARNING",
@@ -213,7 +223,7 @@ class PaperBot:
     async def _observe(self, number: int, tick: Tick) -> None:
         price, size = float(tick.price), float(tick.amount)
         record_id = await self._gateway.buffer_snapshot(
-            record_id=f"{BOT_ID}.{tick.id}.book",
+            record_id=f"{BOT_ID}-{tick.id}-book",
             timestamp=tick.at,
             condition_id=self._market.symbol,
             best_ask_yes=price * 1.0005,
@@ -234,8 +244,10 @@ class PaperBot:
         await self._gateway.get_trades(market=self._market.symbol, limit=10)
         await self._gateway.get_alerts(level="WARNING", limit=5)
 
-    async def _event(self, at: datetime, event_type: str, data: dict[str, object], tick_id: str | None = None) -> None:
-        record_id = None if tick_id is None else f"{BOT_ID}.{tick_id}.{event_type}"
+    async def _event(
+        self, at: datetime, event_type: str, data: dict[str, object], tick_id: str | None = None
+    ) -> None:
+        record_id = None if tick_id is None else f"{BOT_ID}-{tick_id}-{event_type}"
         call = self._gateway.record_event(
             record_id=record_id,
             timestamp=at,

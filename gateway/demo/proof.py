@@ -1,7 +1,7 @@
 """The proof: `python -m gateway.demo.proof DIR`.
 
-Reads stores that a bot wrote, from a process that never wrote to them, and holds them against what the bot noted as
-acknowledged. It can fail: remove a row by hand and run it again.
+Reads stores that a bot wrote, from a process that never wrote to them, and holds them against what the bot
+noted as acknowledged. It can fail: remove a row by hand and run it again.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import argparse
 import asyncio
 import os
 import sys
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from decimal import Decimal
@@ -26,12 +26,21 @@ from gateway.errors import GatewayError
 from gateway.migration.integrity import pages
 from gateway.migration.verify import VerifyReport, verify_kind
 from gateway.query import Condition, Op, Query
-from gateway.records import DAILY_STATS, OPERATIONS, DailyStats, KindSpec
+from gateway.records import DAILY_STATS, OPERATIONS, POSITIONS, DailyStats, KindSpec, Position
 from gateway.records.registry import KindRegistry
 from gateway.records.row import Row
 from gateway.registry import PluginRegistry, discover
 
-__all__ = ["AckProof", "Evidence", "TotalsProof", "prove_acknowledged", "prove_agreement", "prove_totals", "reading"]
+__all__ = [
+    "AckProof",
+    "Evidence",
+    "TotalsProof",
+    "prove_acknowledged",
+    "prove_agreement",
+    "prove_imported",
+    "prove_totals",
+    "reading",
+]
 
 _SHOWN: Final = 20
 
@@ -118,7 +127,9 @@ async def reading(environ: Mapping[str, str]) -> AsyncIterator[Evidence]:
     stores = StoreSet(registry.manager, configuration.settings.timeout)
     try:
         for store in configuration.stores:
-            await stores.open(store.spec, open_context(configuration, store, tuple(registry.kinds), read_only=True))
+            await stores.open(
+                store.spec, open_context(configuration, store, tuple(registry.kinds), read_only=True)
+            )
         yield Evidence(registry, stores.stores, configuration.settings.tenant)
     finally:
         await stores.close()
@@ -136,16 +147,19 @@ async def prove_acknowledged(evidence: Evidence, store: Store, log: Path) -> Ack
         InvalidRecordError: There is no such log, or it is damaged.
         StoreError: The store cannot answer.
     """
-    total, lost, examples = 0, 0, []
+    total = lost = 0
+    examples: list[str] = []
     for acks in read_acks(log):
         total += len(acks)
         async for ack in _missing(evidence, store, acks):
             lost += 1
-            examples += [ack.name] if len(examples) < _SHOWN else []
+            examples += [ack.label] if len(examples) < _SHOWN else []
     return AckProof(store.name, total, lost, tuple(examples))
 
 
-async def _missing(evidence: Evidence, store: Store, acks: Sequence[Acknowledged]) -> AsyncIterator[Acknowledged]:
+async def _missing(
+    evidence: Evidence, store: Store, acks: Sequence[Acknowledged]
+) -> AsyncIterator[Acknowledged]:
     by_kind: dict[str, list[Acknowledged]] = {}
     for ack in acks:
         by_kind.setdefault(ack.kind, []).append(ack)
@@ -171,20 +185,46 @@ async def _rows(
 
 def _holds(row: Row, ack: Acknowledged) -> bool:
     """Tell whether a row is what was acknowledged, or came after it."""
-    reached = all(cast("int", row.values[row.kind.index(name)]) >= value for name, value in ack.at_least.items())
+    reached = all(
+        cast("int", row.values[row.kind.index(name)]) >= value for name, value in ack.at_least.items()
+    )
     return not row.deleted and row.version >= ack.version and row.intact and reached
 
 
 async def prove_agreement(
-    evidence: Evidence, left: Store, right: Store, kinds: Iterable[KindSpec] | None = None
+    evidence: Evidence, left: Store, right: Store, *, deep: bool = False, rechecks: int = 3
 ) -> tuple[VerifyReport, ...]:
-    """Compare two stores by digests, kind by kind, and every row with its own digest.
+    """Compare two stores by digests, kind by kind.
+
+    Args:
+        evidence: Kinds and tenant.
+        left: The old store.
+        right: The new one.
+        deep: Check every row against its own digest too.
+        rechecks: Further looks at what differs; 0 where nothing is written meanwhile.
 
     Raises:
         StoreError: A store cannot answer.
     """
-    chosen = evidence.kinds if kinds is None else kinds
-    return tuple([await verify_kind(left, right, kind, evidence.tenant, deep=True) for kind in chosen])
+    return tuple(
+        [
+            await verify_kind(left, right, kind, evidence.tenant, deep=deep, rechecks=rechecks)
+            for kind in evidence.kinds
+        ]
+    )
+
+
+async def prove_imported(evidence: Evidence, store: Store, legacy: Path) -> int:
+    """Return how many positions of a legacy directory a store holds exactly as they are there.
+
+    Raises:
+        InvalidRecordError: There is no such directory.
+        StoreError: The store cannot answer.
+    """
+    source = evidence.registry.legacy_sources["positions"]
+    records = [item.record for item in source.read(legacy) if isinstance(item.record, Position)]
+    rows = await store.get(POSITIONS, evidence.tenant, [(record.condition_id,) for record in records])
+    return sum(row is not None and row.record() == record for record, row in zip(records, rows, strict=True))
 
 
 async def prove_totals(evidence: Evidence, store: Store) -> TotalsProof:
@@ -193,7 +233,12 @@ async def prove_totals(evidence: Evidence, store: Store) -> TotalsProof:
     Raises:
         StoreError: The store cannot answer.
     """
-    days = [row.record() async for page in pages(store, DAILY_STATS, evidence.tenant) for row in page if not row.deleted]
+    days = [
+        row.record()
+        async for page in pages(store, DAILY_STATS, evidence.tenant)
+        for row in page
+        if not row.deleted
+    ]
     totals = [day for day in days if isinstance(day, DailyStats)]
     noted = await store.summarize(Summarize(OPERATIONS, evidence.tenant))
     return TotalsProof(
@@ -205,9 +250,13 @@ async def prove_totals(evidence: Evidence, store: Store) -> TotalsProof:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Prove that the store which leads now lost nothing; return 0 if so, 1 if not, 2 if it cannot be told."""
-    parser = argparse.ArgumentParser(prog="python -m gateway.demo.proof", description="Look up every acknowledged write.")
-    parser.add_argument("work", type=Path, help="the directory a demo was kept in; its stores come from the environment")
+    """Prove that the new store lost nothing; return 0 if so, 1 if not, 2 if it cannot be told."""
+    parser = argparse.ArgumentParser(
+        prog="python -m gateway.demo.proof", description="Look up every write that was acknowledged."
+    )
+    parser.add_argument(
+        "work", type=Path, help="directory of a kept demo; its stores come from the environment"
+    )
     given = parser.parse_args(argv)
     try:
         return asyncio.run(_prove(Files(given.work)))
@@ -222,9 +271,13 @@ async def _prove(files: Files) -> int:
         store = evidence.stores[-1]
         proof = await prove_acknowledged(evidence, store, files.acks)
         totals = await prove_totals(evidence, store)
-    sys.stdout.write(f"{proof.store}: {proof.acknowledged} acknowledged, {proof.found} found, {proof.lost} lost\n")
+    sys.stdout.write(
+        f"{proof.store}: {proof.acknowledged} acknowledged, {proof.found} found, {proof.lost} lost\n"
+    )
     sys.stdout.writelines(f"lost: {name}\n" for name in proof.examples)
-    sys.stdout.write(f"{totals.store}: {totals.counted} trades counted, {totals.operations} operations applied\n")
+    sys.stdout.write(
+        f"{totals.store}: {totals.counted} trades counted, {totals.operations} operations applied\n"
+    )
     return 0 if proof.ok and totals.ok else 1
 
 

@@ -1,12 +1,12 @@
-"""What the bot tells about itself: a small file that it replaces a few times a second, for whoever watches."""
+"""What the bot tells about itself: a small file, replaced a few times a second, for whoever watches."""
 
 from __future__ import annotations
 
-import json
-import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
+
+import msgspec
 
 __all__ = ["BotStatus", "Files"]
 
@@ -78,14 +78,13 @@ class BotStatus:
     def write(self, path: Path) -> None:
         """Replace the file; a reader sees the old status or the new one."""
         draft = path.with_suffix(".draft")
-        draft.write_text(json.dumps(asdict(self)), encoding="utf-8")
-        os.replace(draft, path)  # noqa: PTH105 - atomic by name; Path.replace is the same call
+        draft.write_bytes(msgspec.json.encode(self))
+        draft.replace(path)
 
     @classmethod
     def read(cls, path: Path) -> BotStatus:
         """Return the last status; an empty one as long as there is none."""
         try:
-            fields = json.loads(path.read_text(encoding="utf-8"))
+            return msgspec.json.decode(path.read_bytes(), type=cls)
         except FileNotFoundError:
             return cls()
-        return cls(**{name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()})

@@ -1,7 +1,7 @@
 """What the paper bot does at a price. Pure: it decides, the bot acts.
 
-A trend follower buys above the average of its window and sells when the price falls to its trailing stop. Several of
-them with windows of different lengths watch one market, each with a position of its own.
+A trend follower buys above the average of its window and sells when the price falls to its trailing stop.
+Several of them with windows of different lengths watch one market, each with a position of its own.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class TrendFollower:
 
     def __init__(self, symbol: str, window: int) -> None:
         self.name = f"trend-{window}"
-        self.condition_id = f"{symbol}:{self.name}"
+        self.condition_id = f"{symbol.replace('/', '-')}-{self.name}"
         self._seen: deque[Decimal] = deque(maxlen=window)
         # A longer view needs a wider stop, or noise would sell it out.
         self._trail = 1 - _TRAIL * (1 + Decimal(window) / 50)

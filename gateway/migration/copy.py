@@ -154,8 +154,7 @@ async def copy_kind(
     if kind.shape is Shape.QUEUE:
         return CopyReport(kind.name, dry_run=dry_run, skipped=_QUEUE)
     total = (await patiently(partial(source.digest, ReadRange(kind, tenant)))).rows
-    move = _compare if dry_run else _write
-    tally = _Tally()
+    move, tally = _compare if dry_run else _write, _Tally()
     async for rows in pages(source, kind, tenant, size=page):
         good = [row for row in rows if row.intact]
         if len(good) < len(rows):

@@ -126,6 +126,7 @@ class PlanFollower:
         # The plan counts as followed only once the gateway took it; if that fails, the next look tries again.
         self._on_change(plan)
         self.plan = plan
+        self._counters.plan_changes += 1
 
     async def _say_alive(self, *, changed: bool) -> None:
         if not changed and time.monotonic() < self._beat_due:

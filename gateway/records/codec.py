@@ -13,14 +13,14 @@ from datetime import datetime, timedelta
 from decimal import Context, Decimal
 from functools import lru_cache
 from operator import attrgetter
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, get_args
 
 import msgspec
 from pydantic import TypeAdapter, ValidationError
 
 from gateway.errors import InvalidRecordError
 from gateway.records.kind import KindSpec, Record
-from gateway.records.types import EPOCH, JSON_BYTES, MONEY_DIGITS, MONEY_SCALE, StorageType
+from gateway.records.types import EPOCH, JSON_BYTES, MONEY_DIGITS, MONEY_SCALE, TEXT_LENGTH, StorageType, Text
 
 __all__ = ["MONEY_CONTEXT", "Codec", "Value", "codec_of", "explain", "from_micros", "make_record", "to_micros"]
 
@@ -30,6 +30,7 @@ Value = str | int | float | bool | None
 MONEY_CONTEXT: Final = Context(prec=2 * MONEY_DIGITS)
 """Arithmetic on money goes through this: the default context would round to 28 digits."""
 
+_TEXT_PARTS: Final = get_args(Text)
 _DAY: Final = 86_400_000_000
 _ESCAPED_NUL: Final = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
 
@@ -109,7 +110,7 @@ _DECODERS: Final[dict[StorageType, Callable[[Any], Any]]] = {
 class Codec:
     """Encodes and decodes the records of one kind. Get it from `codec_of`."""
 
-    __slots__ = ("_decoders", "_encoders", "_getter", "_names", "kind")
+    __slots__ = ("_decoders", "_encoders", "_getter", "_names", "_plain", "_validate", "kind")
 
     def __init__(self, kind: KindSpec) -> None:
         self.kind = kind
@@ -117,6 +118,8 @@ class Codec:
         self._getter = attrgetter(*self._names)
         self._encoders = _by_position(kind, _ENCODERS)
         self._decoders = _by_position(kind, _DECODERS)
+        self._validate = kind.model.__pydantic_validator__.validate_python
+        self._plain = frozenset(spec.name for spec in kind.fields if _is_plain_text(kind.model, spec.name))
 
     def encode(self, record: Record) -> list[Value]:
         """Return the canonical values of a record, in the order of `KindSpec.fields`.
@@ -151,6 +154,8 @@ class Codec:
             InvalidRecordError: The field does not exist or does not take such a value.
         """
         kind = self.kind
+        if value.__class__ is str and name in self._plain and len(value) <= TEXT_LENGTH and "\0" not in value:
+            return value  # type: ignore[no-any-return] # what every key and most filters are: nothing to validate
         if name not in self._names:
             raise InvalidRecordError(f"{kind.name} has no field {name!r}; its fields are {', '.join(self._names)}")
         if value is None:
@@ -160,7 +165,13 @@ class Codec:
         except ValidationError as error:
             raise InvalidRecordError(explain(f"{kind.name}.{name}", error)) from error
         encode = _ENCODERS.get(kind.field_spec(name).storage)
-        return encode(checked) if encode is not None else checked
+        try:
+            canonical: Value = encode(checked) if encode is not None else checked
+        except ValueError as error:
+            raise InvalidRecordError(f"{kind.name}: field {name!r} {error}") from error
+        if isinstance(canonical, str) and "\0" in canonical:
+            raise InvalidRecordError(f"{kind.name}: field {name!r} cannot hold a NUL character, so nothing can equal this")
+        return canonical
 
     def decode(self, values: Sequence[Value]) -> Record:
         """Return the record that canonical values stand for.
@@ -174,7 +185,7 @@ class Codec:
             if value is not None:
                 fields[self._names[position]] = decode(value)
         try:
-            return self.kind.model.model_validate(fields)
+            return self._validate(fields)  # type: ignore[no-any-return] # the model's own validator
         except ValidationError as error:
             raise InvalidRecordError(
                 f"a stored row is no {self.kind.name} record any more ({explain(self.kind.name, error)}); run `gateway verify --deep`"
@@ -187,6 +198,14 @@ def _adapter(model: type[Record], name: str) -> TypeAdapter[Any]:
     info = model.model_fields[name]
     annotation: Any = info.annotation
     return TypeAdapter(Annotated[annotation, *info.metadata] if info.metadata else annotation)
+
+
+def _is_plain_text(model: type[Record], name: str) -> bool:
+    """Tell whether a field takes any text up to the common length, without constraints of its own."""
+    info = model.model_fields[name]
+    parts = (info.annotation, *info.metadata) if info.metadata else get_args(info.annotation)
+    kept = [part for part in parts if part is not type(None)]
+    return kept in ([Text], list(_TEXT_PARTS))
 
 
 def _by_position(

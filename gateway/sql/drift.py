@@ -88,22 +88,26 @@ def drift_of(inspector: sa.Inspector, table: sa.Table) -> Drift:
 
 def _conflicts(table: sa.Table, stored: dict[str, str], wanted: dict[str, str], key: list[str]) -> list[str]:
     name = table.name
-    found = []
-    for column in sorted(stored.keys() - wanted.keys()):
-        found.append(
-            f"table {name} has a column {column} that the kind lacks: install the release that made it, or drop the "
-            "column if nothing needs it"
-        )
-    for column in sorted(stored.keys() & wanted.keys()):
-        if stored[column] != wanted[column]:
-            found.append(
-                f"column {name}.{column} is {stored[column]} and the kind wants {wanted[column]}: give the changed "
-                "field another name, or copy the rows into a new store"
-            )
+    found = [
+        f"table {name} has a column {column} that the kind lacks: install the release that made it, or drop "
+        "the column if nothing needs it"
+        for column in sorted(stored.keys() - wanted.keys())
+    ]
+    found += [
+        f"column {name}.{column} is {stored[column]} and the kind wants {wanted[column]}: give the changed "
+        "field another name, or copy the rows into a new store"
+        for column in sorted(stored.keys() & wanted.keys())
+        if stored[column] != wanted[column]
+    ]
+    found += [
+        f"key column {name}.{column.name} is missing: copy the rows into a new store"
+        for column in table.columns
+        if column.name not in stored and not column.nullable
+    ]
     expected = [column.name for column in table.primary_key.columns]
     if key != expected:
         found.append(
-            f"table {name} is keyed by {', '.join(key) or 'nothing'} and the kind by {', '.join(expected)}: give the "
-            "kind another name, or copy the rows into a new store"
+            f"table {name} is keyed by {', '.join(key) or 'nothing'} and the kind by {', '.join(expected)}: "
+            "give the kind another name, or copy the rows into a new store"
         )
     return found

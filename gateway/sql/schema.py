@@ -7,52 +7,40 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import sqlalchemy as sa
 from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.schema import CreateIndex, CreateTable
 
-from gateway.errors import SchemaError, SchemaTooNewError, StoreError, StoreUnavailableError
+from gateway.errors import SchemaError, StoreError, StoreUnavailableError
 from gateway.records.builtin import BUILTIN_KINDS
 from gateway.records.kind import KindSpec
 from gateway.sql import migrations
 from gateway.sql.dialect import SQLITE, Dialect
 from gateway.sql.drift import Drift, drift_of
 from gateway.sql.fingerprints import fingerprint_of
-from gateway.sql.migrations import HEAD, REVISIONS
+from gateway.sql.migrations import HEAD, REVISIONS, refuse_newer
 from gateway.sql.tables import KINDS_TABLE, metadata_of
 
-__all__ = ["LOCKED", "Schema", "refuse_newer"]
+__all__ = ["LOCKED", "Schema"]
 
 LOCKED: Final = "gateway_locked"
-"""Execution option of transactions that change the schema; the engine begins them with the store's write lock."""
+"""Execution option of transactions that change the schema; the engine begins them with the store's write
+lock."""
 
 _BASE: Final = "base"
-
-
-def refuse_newer(revision: str | None, backend: str) -> None:
-    """Stop at a schema that a newer gateway made.
-
-    Raises:
-        SchemaTooNewError: The revision is unknown here; nothing was touched.
-    """
-    if revision is not None and revision not in REVISIONS:
-        raise SchemaTooNewError(
-            f"the schema is at revision {revision}, which this gateway does not know (it knows up to {HEAD}); "
-            "nothing was touched. Upgrade storage-gateway, or point it at another store",
-            backend=backend,
-        )
 
 
 class Schema:
     """Looks at and changes the schema of one store. Every method is synchronous and opens its own connection.
 
     Args:
-        engine: Reaches the store. A transaction with the execution option `LOCKED` must begin with the store's
-            write lock, and DDL in it must be undone by a rollback.
+        engine: Reaches the store. A transaction with the execution option `LOCKED` must begin with the
+            store's write lock, and DDL in it must be undone by a rollback.
         kinds: Every registered kind.
         dialect: How the store spells things.
         backend: Instance name, for errors.
@@ -94,20 +82,20 @@ class Schema:
             if revision is not None and revision not in REVISIONS:
                 return [f"the schema is at revision {revision}, newer than {HEAD}: upgrade storage-gateway"]
             if revision != HEAD:
-                return [
-                    f"the schema is at revision {revision or 'none'}, not {HEAD}: run `gateway schema upgrade`"
-                ]
+                here = f"the schema is at revision {revision or 'none'}, not {HEAD}"
+                return [f"{here}: run `gateway schema upgrade`"]
             return [problem for drift in self._drifts(connection) for problem in drift.problems()]
 
     def upgrade(self) -> list[str]:
         """Bring the schema to what the registered kinds need, and return what was done.
 
-        One transaction under the store's write lock: it happens as a whole or not at all, and of two processes at
-        once one waits, then finds nothing to do.
+        One transaction under the store's write lock: it happens as a whole or not at all, and of two
+        processes at once one waits, then finds nothing to do.
 
         Raises:
             SchemaTooNewError: A newer gateway made the schema; nothing was touched.
-            SchemaError: A table differs from its kind in a way that only a person can decide; nothing was touched.
+            SchemaError: A table differs from its kind in a way that only a person can decide; nothing was
+                touched.
         """
         with self._changing() as connection:
             revision = _revision(connection)
@@ -145,8 +133,8 @@ class Schema:
             lost = sorted({table for table, _ in gone} & (filled - {KINDS_TABLE}))
             if lost and not force:
                 raise SchemaError(
-                    f"going back to {revision} would lose rows of {', '.join(lost)}; nothing was changed. Copy them "
-                    "first (`gateway export`), or repeat with --force",
+                    f"going back to {revision} would lose rows of {', '.join(lost)}; nothing was changed. "
+                    "Copy them first (`gateway export`), or repeat with --force",
                     backend=self._backend,
                 )
             _forget(connection)
@@ -170,7 +158,8 @@ class Schema:
 
     def _create(self, table: sa.Table) -> str:
         dialect = self._engine.dialect
-        parts = [CreateTable(table), *(CreateIndex(index) for index in sorted(table.indexes, key=_name))]
+        indexes = [CreateIndex(index) for index in sorted(table.indexes, key=_name)]
+        parts: list[sa.schema.ExecutableDDLElement] = [CreateTable(table), *indexes]
         return "".join(f"{str(part.compile(dialect=dialect)).strip()};\n\n" for part in parts)
 
     def _config(self, connection: sa.Connection | None, out: io.StringIO | None = None) -> Config:
@@ -192,8 +181,8 @@ class Schema:
         strange = sorted(ours & set(sa.inspect(connection).get_table_names()))
         if strange:
             raise SchemaError(
-                f"the database has tables that the gateway did not make ({', '.join(strange)}); nothing was touched. "
-                "Choose a new file, and bring the rows over with `gateway import` or `gateway copy`",
+                f"the database has tables that the gateway did not make ({', '.join(strange)}); nothing was "
+                "touched. Choose a new file, and bring the rows over with `gateway import` or `gateway copy`",
                 backend=self._backend,
             )
 
@@ -215,15 +204,15 @@ class Schema:
 
     @contextmanager
     def _changing(self) -> Iterator[sa.Connection]:
-        with self._translated(), self._engine.connect().execution_options(**{LOCKED: True}) as connection:
-            with connection.begin():
-                yield connection
+        locked = self._engine.execution_options(**{LOCKED: True})
+        with self._translated(), locked.begin() as connection:
+            yield connection
 
     @contextmanager
     def _translated(self) -> Iterator[None]:
         try:
             yield
-        except sa.exc.DBAPIError as error:
+        except DBAPIError as error:
             if self._translate is not None and error.orig is not None:
                 raise self._translate(error.orig) from error
             raise StoreUnavailableError(

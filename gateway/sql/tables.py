@@ -20,8 +20,8 @@ KINDS_TABLE: Final = "gateway_kinds"
 """Remembers which declaration each kind's table was made for."""
 
 _TYPES: Final[Mapping[str, Mapping[StorageType, type[TypeEngine[Any]]]]] = {
-    # Whatever SQLite keeps as text or as a whole number comes back exactly as it went in. Money is text, since
-    # REAL would round it; money is ordered by a collation. Time is microseconds.
+    # Whatever SQLite keeps as text or as a whole number comes back exactly as it went in. Money is text,
+    # since REAL would round it; money is ordered by a collation. Time is microseconds.
     "sqlite": {
         StorageType.TEXT: sa.Text,
         StorageType.INTEGER: sa.Integer,
@@ -37,11 +37,11 @@ _TYPES: Final[Mapping[str, Mapping[StorageType, type[TypeEngine[Any]]]]] = {
 def table_of(kind: KindSpec, metadata: sa.MetaData, dialect: Dialect = SQLITE) -> sa.Table:
     """Return the table of a kind, and add it to the metadata.
 
-    Columns outside the key are nullable whatever the record says, because a tombstone keeps only its key and its
-    time. There are no defaults: every value is decided in the gateway, once.
+    Columns outside the key are nullable whatever the record says, because a tombstone keeps only its key and
+    its time. There are no defaults: every value is decided in the gateway, once.
 
-    The table has a rowid of its own in SQLite: rows of a megabyte make a clustered key slow, and with rows of the
-    usual size neither form was measurably better.
+    The table has a rowid of its own in SQLite: rows of a megabyte make a clustered key slow, and with rows of
+    the usual size neither form was measurably better.
 
     Raises:
         ConfigurationError: The name of the kind belongs to the gateway or to the database.

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from gateway.errors import StoreFullError, StoreUnavailableError
+from gateway.errors import StoreError, StoreFullError, StoreReadOnlyError, StoreUnavailableError
 from gateway.records.kind import KindSpec
 from gateway_json.report import Report
 from gateway_json.tree import Tree
@@ -201,17 +201,16 @@ class LogIndex:
         self._connection.executemany("DELETE FROM files WHERE scope = ? AND day = ?", pairs)
 
     def _open(self) -> sqlite3.Connection:
-        """Open the index, or make it anew if it is damaged or of another format."""
+        """Open the index, or make it anew if it is missing, damaged or of another format."""
         path = self._tree.index
         try:
-            return _connect(path)
+            # What is left of a removed index must not be taken for a part of the new one.
+            return _connect(path) if path.exists() else _remake(path)
         except sqlite3.OperationalError as error:
             raise _failure(path, error) from error
         except sqlite3.DatabaseError as error:
             remade = _remake(path)
-            self._report.mended(
-                f"{path} was damaged ({error}); it is derived from the logs and was made anew"
-            )
+            self._report.mended(f"{path} was damaged ({error}); it was made anew from the logs")
             return remade
 
     @contextlib.contextmanager
@@ -236,9 +235,12 @@ class LogIndex:
                 raise _failure(self._tree.index, error) from error
 
 
-def _failure(path: Path, error: sqlite3.Error) -> StoreFullError | StoreUnavailableError:
-    if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL:
+def _failure(path: Path, error: sqlite3.Error) -> StoreError:
+    code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF  # the rest of it only refines
+    if code == sqlite3.SQLITE_FULL:
         return StoreFullError(f"no space left to write {path}; free some space")
+    if code == sqlite3.SQLITE_READONLY:
+        return StoreReadOnlyError(f"{path} may not be written; give this user write permission")
     return StoreUnavailableError(
         f"the index {path} cannot be used ({error}). Close the gateway and remove the file; it is made anew "
         "from the logs"

@@ -60,7 +60,8 @@ def decode_key(kind: KindSpec, name: str) -> Key | None:
     except ValueError:
         return None
     # A name that a person made up may decode and still not be the one that the key is looked for under.
-    return key if encode_key(kind, key).lower() == name.lower() else None
+    # Only lower-casing is forgiven, which is what file systems do.
+    return key if name in {encoded := encode_key(kind, key), encoded.lower()} else None
 
 
 def day_of(micros: int) -> str:

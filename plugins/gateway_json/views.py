@@ -196,4 +196,5 @@ def _decoder(kind: KindSpec) -> msgspec.json.Decoder[_Lean]:
     """Return a decoder of just what chooses and orders rows, several times faster than decoding all."""
     time: Any = msgspec.field(name=kind.time_field, default=None)
     fields: list[tuple[str, Any, Any]] = [("time", str | int | None, time)]
-    return msgspec.json.Decoder(msgspec.defstruct("Line", fields, bases=(_Lean,)))
+    lean: Any = msgspec.defstruct("Line", fields, bases=(_Lean,))
+    return msgspec.json.Decoder(lean)

@@ -19,6 +19,7 @@ from gateway_sqlite.connection import StoreConnection
 from gateway_sqlite.health import identity, read_facts
 from gateway_sqlite.readers import Readers
 from gateway_sqlite.reads import get_rows, read_digest, read_page, read_summary
+from gateway_sqlite.settings import SqliteSettings
 from gateway_sqlite.writer import apply, purge_some
 
 __all__ = ["SqliteBackend"]
@@ -33,6 +34,7 @@ class SqliteBackend:
     Args:
         instance: Its name in settings and errors.
         path: The file.
+        settings: What it was opened with.
         readers: The reading connections.
         writer: The writing connection; None when the store was opened to be read only.
         checkpointer: Keeps the log short; None without a writer.
@@ -42,12 +44,14 @@ class SqliteBackend:
         self,
         instance: str,
         path: Path,
+        settings: SqliteSettings,
         readers: Readers,
         writer: StoreConnection | None = None,
         checkpointer: Checkpointer | None = None,
     ) -> None:
         self._instance = instance
         self._path = path
+        self._settings = settings
         self._readers = readers
         self._writer = writer
         self._checkpointer = checkpointer
@@ -103,13 +107,15 @@ class SqliteBackend:
     async def gateway_health(self) -> Health:
         """Return whether the store answers, and facts about the file."""
         try:
-            health = await self._readers.run(read_facts, self._path, self._file)
+            health = await self._readers.run(read_facts, self._path, self._file, self._settings)
         except StoreError as error:
             return Health(ok=False, summary=str(error), details={"path": str(self._path)})
         failed = None if self._checkpointer is None else self._checkpointer.error
         if failed is None:
             return health
-        return Health(ok=False, summary=f"the write-ahead log cannot be emptied: {failed}", details=health.details)
+        return Health(
+            ok=False, summary=f"the write-ahead log cannot be emptied: {failed}", details=health.details
+        )
 
     @hookimpl
     async def gateway_close(self) -> None:

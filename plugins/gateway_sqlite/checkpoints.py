@@ -1,8 +1,8 @@
 """Checkpoints beside the writer: copying the write-ahead log into the main file on a thread of its own.
 
-SQLite copies the log inside the commit that fills it, so one caller in a few hundred waits for thousands of pages.
-A second connection does it instead, while the writer goes on appending. The writer's own checkpoint stays as a
-bound, at four times the length, for a machine on which the other thread cannot keep up.
+SQLite copies the log inside the commit that fills it, so one caller in a few hundred waits for thousands of
+pages. A second connection does it instead, while the writer goes on appending. The writer's own checkpoint
+stays as a bound, at four times the length, for a machine on which the other thread cannot keep up.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ from gateway_sqlite.connection import StoreConnection
 __all__ = ["WRITER_FACTOR", "Checkpointer"]
 
 WRITER_FACTOR: Final = 4
-"""How many times the length at which the background copies, the log may have before the writer does it itself."""
+"""How many times the length at which the background copies, the log may have before the writer does it
+itself."""
 
 _PAGES_A_ROW: Final = 2
 _PAGES_A_BATCH: Final = 4
@@ -28,8 +29,8 @@ class Checkpointer:
 
     Args:
         connection: A connection of its own, closed with this.
-        pages: Length of the log, in pages, at which to begin; it is estimated from the rows written, since the
-            driver does not tell.
+        pages: Length of the log, in pages, at which to begin; it is estimated from the rows written, since
+            the driver does not tell.
     """
 
     __slots__ = ("_connection", "_pages", "_task", "_written", "error")

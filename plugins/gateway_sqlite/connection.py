@@ -27,9 +27,9 @@ class StoreConnection(aiosqlite.Connection):
     """An aiosqlite connection that runs a function on its thread in one hop.
 
     aiosqlite's public methods take one hop to the thread and back for each statement, BEGIN and COMMIT among
-    them, and a hop costs more than the statement. `run` hands over the whole unit of work instead, through the
-    method that all public ones go through, `_execute`. It is protected, so the version is pinned and a test
-    fails if it changes.
+    them, and a hop costs more than the statement. `run` hands over the whole unit of work instead, through
+    the method that all public ones go through, `_execute`. It is protected, so the version is pinned and a
+    test fails if it changes.
 
     Cancelling the caller does not stop the function: it runs to its end on the thread, so no transaction is
     ever left open or half done.

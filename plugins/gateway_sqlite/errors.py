@@ -36,8 +36,8 @@ _READ_ONLY: Final = (
 )
 _CORRUPT: Final = (
     StoreCorruptError,
-    "the file is damaged or is no SQLite database; it was left as it is. Restore a backup, or save what can be "
-    "read with `sqlite3 FILE .recover`",
+    "the file is damaged or is no SQLite database; it was left as it is. Restore a backup, or save what can "
+    "be read with `sqlite3 FILE .recover`",
 )
 _REJECTED: Final = (WriteRejectedError, "the store refuses this row, and sending it again cannot help")
 _UNAVAILABLE: Final = (

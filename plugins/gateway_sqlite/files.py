@@ -42,8 +42,8 @@ def create_file(path: Path, backend: str) -> None:
     except OSError as error:
         kind = _KINDS.get(error.errno, StoreUnavailableError)
         raise kind(
-            f"cannot create {path} ({error.strerror}); check the permissions of its directory and the disk, or set "
-            "STORAGE_SQLITE_URL to another path",
+            f"cannot create {path} ({error.strerror}); check the permissions of its directory and the disk, "
+            "or set STORAGE_SQLITE_URL to another path",
             backend=backend,
         ) from error
 
@@ -60,7 +60,7 @@ def check_writable(path: Path, backend: str) -> None:
     for place in (path, path.parent):
         if not os.access(place, os.W_OK):
             raise StoreReadOnlyError(
-                f"no permission to write {place}; check its owner and permissions (SQLite keeps two more files "
-                "beside the store)",
+                f"no permission to write {place}; check its owner and permissions (SQLite keeps two more "
+                "files beside the store)",
                 backend=backend,
             )

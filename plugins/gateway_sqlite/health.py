@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from gateway.backend import Health
 from gateway_sqlite.files import log_of
+from gateway_sqlite.settings import SqliteSettings
 
 __all__ = ["INTEGRITY_BYTES", "identity", "read_facts", "read_integrity"]
 
@@ -30,25 +31,32 @@ def identity(path: Path) -> Identity | None:
     return (found.st_dev, found.st_ino)
 
 
-def read_facts(connection: sqlite3.Connection, path: Path, opened: Identity | None) -> Health:
+def read_facts(
+    connection: sqlite3.Connection, path: Path, opened: Identity | None, settings: SqliteSettings
+) -> Health:
     """Return whether the file can be read and is the one that was opened, and facts about both.
 
     Args:
         connection: A reading connection.
         path: The file.
         opened: Which file was there when it was opened.
+        settings: What it was opened with.
     """
-    details = _facts(connection, path)
+    details = _facts(connection, path) | {"synchronous": settings.synchronous}
     if identity(path) != opened:
         return Health(
             ok=False,
-            summary=f"{path} was moved, deleted or replaced while it was open; put it back and reopen the store",
+            summary=f"{path} was moved, deleted or replaced while it was open; put it back and reopen it",
             details=details,
         )
     if path.stat().st_size <= INTEGRITY_BYTES:
         details["integrity"] = read_integrity(connection)
     if details.get("integrity", "ok") != "ok":
-        return Health(ok=False, summary=f"the file is damaged: {details['integrity']}; restore a backup", details=details)
+        return Health(
+            ok=False,
+            summary=f"the file is damaged: {details['integrity']}; restore a backup",
+            details=details,
+        )
     return Health(ok=True, summary=f"answers; {details['bytes']} bytes", details=details)
 
 
@@ -59,8 +67,9 @@ def read_integrity(connection: sqlite3.Connection) -> str:
 
 
 def _facts(connection: sqlite3.Connection, path: Path) -> dict[str, Any]:
-    def pragma(name: str) -> Any:
-        return connection.execute(f"PRAGMA {name}").fetchone()[0]
+    def pragma(name: str) -> int | str:
+        found: int | str = connection.execute(f"PRAGMA {name}").fetchone()[0]
+        return found
 
     tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
     revision = None
@@ -69,7 +78,8 @@ def _facts(connection: sqlite3.Connection, path: Path) -> dict[str, Any]:
     log = log_of(path)
     return {
         "path": str(path),
-        "bytes": pragma("page_count") * pragma("page_size"),
+        "bytes": path.stat().st_size if path.exists() else 0,
+        "pages": pragma("page_count"),
         "log_bytes": log.stat().st_size if log.exists() else 0,
         "free_pages": pragma("freelist_count"),
         "page_bytes": pragma("page_size"),

@@ -75,8 +75,8 @@ def _prepared(
 def _use_log(connection: sqlite3.Connection, busy_timeout: float) -> None:
     """Switch the file to a write-ahead log.
 
-    SQLite does not always wait for others in the moment of the switch, so a second process that opens a new file
-    at the same time has to ask again.
+    SQLite does not always wait for others in the moment of the switch, so a second process that opens a new
+    file at the same time has to ask again.
     """
     deadline = time.monotonic() + busy_timeout
     while True:
@@ -89,8 +89,8 @@ def _use_log(connection: sqlite3.Connection, busy_timeout: float) -> None:
             continue
         if mode != "wal":
             raise StoreUnavailableError(
-                f"the file system cannot keep a write-ahead log (SQLite stayed in mode {mode!r}), as network file "
-                "systems cannot; put the store on a local disk"
+                f"the file system cannot keep a write-ahead log (SQLite stayed in mode {mode!r}), as network "
+                "file systems cannot; put the store on a local disk"
             )
         return
 
@@ -98,8 +98,9 @@ def _use_log(connection: sqlite3.Connection, busy_timeout: float) -> None:
 def _grow_log(connection: sqlite3.Connection, path: Path, settings: SqliteSettings) -> None:
     """Give the write-ahead log its length at once, so that commits do not wait for the file to grow.
 
-    A transaction of that size that is rolled back leaves the length and nothing else. It is a convenience: when
-    another process is writing, or there is no space, it is left out, and the first write says what is wrong.
+    A transaction of that size that is rolled back leaves the length and nothing else. It is a convenience:
+    when another process is writing, or there is no space, it is left out, and the first write says what is
+    wrong.
     """
     (page,) = connection.execute("PRAGMA page_size").fetchone()
     wanted = min(settings.wal_autocheckpoint * page, _LONGEST_GROWTH)

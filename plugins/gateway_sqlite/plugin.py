@@ -75,7 +75,7 @@ async def _connect(path: Path, settings: SqliteSettings, context: OpenContext) -
         readers = Readers([await open_one(connector) for _ in range(settings.readers)])
         # All of them are open: from here on the backend closes them.
         opened.pop_all()
-        return SqliteBackend(context.instance, path, readers, writer, checkpointer)
+        return SqliteBackend(context.instance, path, settings, readers, writer, checkpointer)
 
 
 SPEC: Final = BackendSpec(

@@ -1,7 +1,7 @@
 """A look at the file before anything is touched: is it a store of ours, and does it need an upgrade?
 
-It reads the revision and the fingerprints of the kinds with the driver alone; importing SQLAlchemy and Alembic costs
-more than everything else in opening, and is only needed when there is something to upgrade.
+It reads the revision and the fingerprints of the kinds with the driver alone; importing SQLAlchemy and
+Alembic costs more than everything else in opening, and is only needed when there is something to upgrade.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from contextlib import closing
 from pathlib import Path
 from typing import Final
 
-from gateway.errors import SchemaTooNewError, StoreUnavailableError
+from gateway.errors import StoreUnavailableError
 from gateway.records.kind import KindSpec
 from gateway.sql.fingerprints import fingerprint_of
-from gateway.sql.migrations import HEAD, REVISIONS
+from gateway.sql.migrations import HEAD, refuse_newer
 from gateway_sqlite.connection import connect
 from gateway_sqlite.errors import translated
 from gateway_sqlite.files import log_of
@@ -34,9 +34,11 @@ def connect_to_look(path: Path, busy_timeout: float) -> sqlite3.Connection:
         sqlite3.Error: It cannot be opened.
     """
     if not path.is_file():
-        raise StoreUnavailableError(f"there is no store at {path}; check the path, or let a bot create it first")
-    # In a directory that cannot be written SQLite cannot share the file with writers. With no log beside it there
-    # are none, and the file can be read as it is: a backup on a read-only disk, for instance.
+        raise StoreUnavailableError(
+            f"there is no store at {path}; check the path, or let a bot create it first"
+        )
+    # In a directory that cannot be written SQLite cannot share the file with writers. With no log beside it
+    # there are none, and the file can be read as it is: a backup on a read-only disk, for instance.
     alone = not os.access(path.parent, os.W_OK) and not log_of(path).exists()
     return connect(path, "ro&immutable=1" if alone else "ro", busy_timeout)
 
@@ -55,12 +57,7 @@ def missing_from(path: Path, kinds: Sequence[KindSpec], busy_timeout: float, bac
             return "it has no schema yet"
         row = connection.execute("SELECT version_num FROM alembic_version").fetchone()
         revision = None if row is None else row[0]
-        if revision is not None and revision not in REVISIONS:
-            raise SchemaTooNewError(
-                f"the schema is at revision {revision}, which this gateway does not know (it knows up to {HEAD}); "
-                "nothing was touched. Upgrade storage-gateway, or point it at another store",
-                backend=backend,
-            )
+        refuse_newer(revision, backend)
         if revision != HEAD or "gateway_kinds" not in tables:
             return f"it is at revision {revision or 'none'}, not {HEAD}"
         known = dict(connection.execute("SELECT name, fingerprint FROM gateway_kinds").fetchall())

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Sequence
 from pathlib import Path
 from typing import cast
 
 import sqlalchemy as sa
+from sqlalchemy import event
 from sqlalchemy.pool import NullPool
 
 from gateway.backend import OpenContext
@@ -59,12 +61,14 @@ def _engine(path: Path, busy_timeout: float) -> sa.Engine:
     """Return an engine whose transactions cover DDL.
 
     The driver by itself begins a transaction before INSERT, UPDATE and DELETE only, and so would commit each
-    CREATE TABLE on its own. `connect` switches that off; the event begins every transaction by hand. See "pysqlite,
-    serializable isolation, savepoints and transactional DDL" in SQLAlchemy's documentation.
+    CREATE TABLE on its own. `connect` switches that off; the event begins every transaction by hand. See
+    "pysqlite, serializable isolation, savepoints and transactional DDL" in SQLAlchemy's documentation.
     """
-    engine = sa.create_engine("sqlite://", creator=lambda: connect(path, "rw", busy_timeout), poolclass=NullPool)
+    engine = sa.create_engine(
+        "sqlite://", creator=lambda: connect(path, "rw", busy_timeout), poolclass=NullPool
+    )
 
-    @sa.event.listens_for(engine, "begin")
+    @event.listens_for(engine, "begin")
     def begin(connection: sa.Connection) -> None:
         locked = connection.get_execution_options().get(LOCKED, False)
         connection.exec_driver_sql("BEGIN IMMEDIATE" if locked else "BEGIN")

@@ -28,9 +28,9 @@ class SqliteSettings(BackendSettings):
     Attributes:
         url: A path, or `sqlite:///relative/path`, or `sqlite:////absolute/path`; `gateway.db` in the data
             directory by default.
-        synchronous: `NORMAL` keeps every acknowledged write when all processes are killed, but a power loss may
-            take the last ones; `FULL` keeps them through a power loss too, at one fsync a commit; `OFF` promises
-            neither and is for throw-away data.
+        synchronous: `NORMAL` keeps every acknowledged write when all processes are killed, but a power loss
+            may take the last ones; `FULL` keeps them through a power loss too, at one fsync a commit; `OFF`
+            promises neither and is for throw-away data.
         busy_timeout: Seconds to wait for another process that is writing before `StoreBusyError`.
         cache_kib: Page cache of the writer, in KiB.
         wal_autocheckpoint: Pages in the write-ahead log at which they are copied into the main file.
@@ -50,7 +50,8 @@ def store_path(settings: SqliteSettings, data_dir: Path) -> Path:
     """Return the absolute path of the store's file.
 
     Raises:
-        ConfigurationError: The URL means a database in memory, another machine, or is written for another system.
+        ConfigurationError: The URL means a database in memory, another machine, or is written for another
+            system.
     """
     if settings.url is None:
         return (data_dir / DEFAULT_FILE).expanduser().absolute()
@@ -58,8 +59,8 @@ def store_path(settings: SqliteSettings, data_dir: Path) -> Path:
     text = _path_in_url(text) if _SCHEME.match(text) else text
     if text in _MEMORY or text.startswith("file:"):
         raise ConfigurationError(
-            "a SQLite store needs a file, such as sqlite:///data/gateway.db; for a store that is gone when the "
-            "process ends, name the backend `memory` in STORAGE_BACKENDS"
+            "a SQLite store needs a file, such as sqlite:///data/gateway.db; for a store that is gone when "
+            "the process ends, name the backend `memory` in STORAGE_BACKENDS"
         )
     if "\x00" in text:
         raise ConfigurationError("the path of the SQLite store holds a NUL character; remove it")
@@ -77,8 +78,8 @@ def _path_in_url(url: str) -> str:
         return ""
     if not rest.startswith("///"):
         raise ConfigurationError(
-            "a SQLite URL is sqlite:///relative/path or sqlite:////absolute/path; the store is a file on this "
-            "machine, so there is no host in it"
+            "a SQLite URL is sqlite:///relative/path or sqlite:////absolute/path; the store is a file on "
+            "this machine, so there is no host in it"
         )
     path, mark, _ = rest[3:].partition("?")
     if mark:

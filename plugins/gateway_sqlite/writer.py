@@ -64,18 +64,17 @@ def _apply_one(connection: sqlite3.Connection, row: Row) -> WriteReceipt:
         raise WriteRejectedError(f"{row.kind.name}: {_REJECTED}: {error}") from error
     if changed == 1:
         return _STORED
-    run = _Run()
-    run.rows.append(row)
-    run.indexes.append(0)
-    superseded = _superseded(connection, row.kind, run)
-    return WriteReceipt(superseded) if superseded else _STORED
+    # Fewer rows than sent: it lost, or it is there already.
+    stored = _stamps(connection, row.kind, (row,))
+    version, digest = stored.get((row.tenant, row.key), row.stamp)
+    return WriteReceipt({0: version}) if (version, digest) > row.stamp else _STORED
 
 
 def _apply_steps(connection: sqlite3.Connection, steps: Sequence[Step]) -> WriteReceipt:
     """Apply steps inside the open transaction.
 
-    Rows are gathered by kind up to the next `Update`, which must see them: within a transaction nobody sees the
-    order between kinds, and one long `executemany` costs less than several short ones.
+    Rows are gathered by kind up to the next `Update`, which must see them: within a transaction nobody sees
+    the order between kinds, and one long `executemany` costs less than several short ones.
     """
     runs: dict[KindSpec, _Run] = {}
     superseded: dict[int, int] = {}
@@ -113,35 +112,57 @@ def _compute(connection: sqlite3.Connection, step: Update) -> tuple[Row, ...]:
 def _store(connection: sqlite3.Connection, runs: dict[KindSpec, _Run], superseded: dict[int, int]) -> None:
     """Store what was gathered, note which steps lost against a newer version, and empty `runs`."""
     for kind, run in runs.items():
-        statements = statements_of(kind, SQLITE)
-        parameters = [
-            (tenant, version, digest, +deleted, *values)
-            for _, tenant, version, digest, deleted, values in run.rows
-        ]
-        try:
-            changed = connection.executemany(statements.upsert, parameters).rowcount
-        except (OverflowError, UnicodeEncodeError) as error:
-            raise WriteRejectedError(f"{kind.name}: {_REJECTED}: {error}") from error
-        if changed < len(run.rows):
-            superseded.update(_superseded(connection, kind, run))
+        for part in _without_repetition(kind, run):
+            if _upsert(connection, kind, part.rows) < len(part.rows):
+                _note_superseded(connection, kind, part, superseded)
     runs.clear()
 
 
-def _superseded(connection: sqlite3.Connection, kind: KindSpec, run: _Run) -> dict[int, int]:
-    """Return, by step, the stored version that was newer than a row of the step.
+def _upsert(connection: sqlite3.Connection, kind: KindSpec, rows: Sequence[Row]) -> int:
+    """Store rows that the version guard lets in; return how many those were."""
+    parameters = [
+        # `+deleted`: the driver binds an int at once, but looks for an adapter before it binds a bool.
+        (tenant, version, digest, +deleted, *values)
+        for _, tenant, version, digest, deleted, values in rows
+    ]
+    try:
+        return connection.executemany(statements_of(kind, SQLITE).upsert, parameters).rowcount
+    except (OverflowError, UnicodeEncodeError) as error:
+        raise WriteRejectedError(f"{kind.name}: {_REJECTED}: {error}") from error
+
+
+def _without_repetition(kind: KindSpec, run: _Run) -> list[_Run]:
+    """Split a run where a key comes again.
+
+    What is stored after a run then tells exactly which of its rows lost. Nearly every run is left as it is.
+    """
+    width = len(kind.key)
+    if len({row.values[:width] for row in run.rows}) == len(run.rows):
+        return [run]
+    parts, seen = [_Run()], set[Key]()
+    for row, index in zip(run.rows, run.indexes, strict=True):
+        if row.values[:width] in seen:
+            parts.append(_Run())
+            seen.clear()
+        seen.add(row.values[:width])
+        parts[-1].rows.append(row)
+        parts[-1].indexes.append(index)
+    return parts
+
+
+def _note_superseded(
+    connection: sqlite3.Connection, kind: KindSpec, run: _Run, superseded: dict[int, int]
+) -> None:
+    """Note, by step, the stored version that was newer than a row of the step.
 
     The store is asked only when fewer rows changed than were sent. A row whose stamp is stored exactly is a
-    repetition, not a loss; one that a later row of the same run replaced was stored in its turn.
+    repetition, not a loss.
     """
     stored = _stamps(connection, kind, run.rows)
-    found: dict[int, int] = {}
-    later: set[tuple[str, Key, tuple[int, int]]] = set()
-    for row, index in zip(reversed(run.rows), reversed(run.indexes), strict=True):
+    for row, index in zip(run.rows, run.indexes, strict=True):
         stamp = stored.get((row.tenant, row.key), row.stamp)
-        if stamp > row.stamp and (row.tenant, row.key, stamp) not in later:
-            found[index] = max(stamp[0], found.get(index, 0))
-        later.add((row.tenant, row.key, row.stamp))
-    return found
+        if stamp > row.stamp:
+            superseded[index] = max(stamp[0], superseded.get(index, 0))
 
 
 def _stamps(

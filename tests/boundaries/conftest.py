@@ -45,7 +45,7 @@ class Module:
         return frozenset()
 
     def imports(self, *, type_only: bool = False) -> Iterator[Imported]:
-        """Yield what is imported anywhere in the file; what only type checkers see is left out unless asked for."""
+        """Yield what is imported anywhere in the file; what only type checkers see, if asked for."""
         yield from _imports(self.tree, type_only)
 
 

@@ -1,4 +1,4 @@
-"""docker-compose.yml: reachable from this machine alone, no default password, pinned, and checked for health."""
+"""docker-compose.yml: reachable from this machine alone, no default password, pinned, health checked."""
 
 from __future__ import annotations
 
@@ -57,5 +57,9 @@ def test_passwords_have_no_default(compose: dict[str, Any], name: str) -> None:
 
 def test_data_outlives_containers(compose: dict[str, Any]) -> None:
     """Each named volume is declared, and every declared one is used."""
-    used = {mount.partition(":")[0] for service in compose["services"].values() for mount in service.get("volumes", [])}
+    used = {
+        mount.partition(":")[0]
+        for service in compose["services"].values()
+        for mount in service.get("volumes", [])
+    }
     assert used == set(compose["volumes"])

@@ -35,7 +35,11 @@ def test_every_dependency_is_pinned_within_its_range(sources: Any, pins: dict[st
     """What is tested is what pyproject.toml allows."""
     asked = _asked(sources)
     assert len(asked) > 15
-    wrong = [str(item) for item in asked if not item.specifier.contains(pins.get(canonicalize_name(item.name), "0"))]
+    wrong = [
+        str(item)
+        for item in asked
+        if not item.specifier.contains(pins.get(canonicalize_name(item.name), "0"))
+    ]
     assert wrong == []
 
 

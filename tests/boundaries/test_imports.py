@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 LAYERS: tuple[tuple[str, ...], ...] = (
-    ("errors", "redaction", "catalogue", "hookspecs", "telemetry"),
+    ("errors", "redaction", "catalogue", "deadlines", "hookspecs", "telemetry"),
     ("records", "legacy"),
     # Decisions: pure, no I/O.
     ("query", "migration.phases", "routing", "compare", "migration.decisions", "filters", "changes"),
@@ -28,7 +28,18 @@ LAYERS: tuple[tuple[str, ...], ...] = (
 PURE = ("query", "migration.phases", "routing", "compare", "migration.decisions", "filters", "changes")
 """Decide and return what to do; somebody else does it."""
 
-IO_MODULES = {"asyncio", "concurrent", "io", "os", "pathlib", "shutil", "socket", "sqlite3", "subprocess", "threading"}
+IO_MODULES = {
+    "asyncio",
+    "concurrent",
+    "io",
+    "os",
+    "pathlib",
+    "shutil",
+    "socket",
+    "sqlite3",
+    "subprocess",
+    "threading",
+}
 
 HOMES: dict[str, tuple[str, ...]] = {
     "aiosqlite": ("gateway_sqlite",),
@@ -50,7 +61,7 @@ def _inside(name: str, packages: tuple[str, ...]) -> bool:
 
 
 def _layer(name: str) -> int | None:
-    """Return the number of a module's layer, by the longest entry that covers it; None for the package itself."""
+    """Return a module's layer, by the longest entry that covers it; None for the package itself."""
     short = name.removeprefix("gateway").lstrip(".")
     entries = [(entry, number) for number, layer in enumerate(LAYERS) for entry in layer]
     covering = [(len(entry), number) for entry, number in entries if _inside(short, (entry,))]
@@ -58,7 +69,7 @@ def _layer(name: str) -> int | None:
 
 
 def _arrows(modules: dict[str, Any]) -> dict[str, set[str]]:
-    """Return what each module imports of the others; an import of a package's name leads to the submodule of that name."""
+    """Return what each module imports of the others; `from gateway import x` leads to the module x."""
     arrows: dict[str, set[str]] = {}
     for module in modules.values():
         named = ((f"{item.module}.{item.name}", item.module) for item in module.imports())
@@ -69,7 +80,9 @@ def _arrows(modules: dict[str, Any]) -> dict[str, set[str]]:
 def test_every_module_has_a_layer(sources: Any) -> None:
     """A new module of the core says where it stands by an entry in LAYERS."""
     modules = sources.modules("gateway")
-    homeless = [name for name in modules if name not in {"gateway", "gateway.migration"} and _layer(name) is None]
+    homeless = [
+        name for name in modules if name not in {"gateway", "gateway.migration"} and _layer(name) is None
+    ]
     assert homeless == []
     stale = [entry for layer in LAYERS for entry in layer if f"gateway.{entry}" not in modules]
     assert set(stale) <= {"demo", "cli"}, "an entry of LAYERS names no module"
@@ -87,7 +100,7 @@ def test_arrows_point_down(sources: Any) -> None:
 
 
 def test_the_three_on_top_stand_alone(sources: Any) -> None:
-    """The command line, the conformance kit and the demo do not need each other, except that the CLI starts the demo."""
+    """Command line, conformance kit and demo do not need each other, but the CLI starts the demo."""
     tops = ("cli", "conformance", "demo")
     across = [
         (name, target)
@@ -136,15 +149,29 @@ def test_the_core_imports_no_plugin(sources: Any) -> None:
 
 def test_plugins_import_public_names_only(sources: Any) -> None:
     """A plugin uses what stands in `__all__` of a gateway module, as a third party would."""
+    assert _private_names(sources, [f"plugins/{plugin}" for plugin in sources.plugins]) == []
+
+
+def test_what_third_parties_copy_needs_public_names_only(sources: Any) -> None:
+    """What lies under contrib/ was written as if from outside."""
+    packages = [
+        path.relative_to(sources.root).as_posix()
+        for path in (sources.root / "contrib").glob("*/src/*")
+        if (path / "__init__.py").is_file()
+    ]
+    assert packages
+    assert _private_names(sources, packages) == []
+
+
+def _private_names(sources: Any, directories: list[str]) -> list[str]:
     core = sources.modules("gateway")
-    private = [
+    return [
         f"{module.name}:{item.line} from {item.module} import {item.name}"
-        for plugin in sources.plugins
-        for module in sources.modules(f"plugins/{plugin}").values()
+        for directory in directories
+        for module in sources.modules(directory).values()
         for item in module.imports(type_only=True)
         if item.module.split(".")[0] == "gateway" and not _public(item, core)
     ]
-    assert private == []
 
 
 def _public(item: Any, core: dict[str, Any]) -> bool:
@@ -169,7 +196,7 @@ def test_plugins_import_no_other_plugin(sources: Any) -> None:
 
 
 def test_extras_stay_where_they_belong(sources: Any) -> None:
-    """Packages of an extra are imported only by the part that the extra is for; OpenTelemetry only by telemetry.py."""
+    """An extra's packages are imported only where they belong; OpenTelemetry only by telemetry.py."""
     modules = sources.modules("gateway", *(f"plugins/{plugin}" for plugin in sources.plugins))
     strays = [
         f"{module.name} imports {item.module}"
@@ -183,5 +210,10 @@ def test_extras_stay_where_they_belong(sources: Any) -> None:
 def test_absolute_imports_only(sources: Any) -> None:
     """Imports name their module in full, so that these tests see them all."""
     modules = sources.modules("gateway", *(f"plugins/{plugin}" for plugin in sources.plugins))
-    relative = [(module.name, item.line) for module in modules.values() for item in module.imports() if item.module == "."]
+    relative = [
+        (module.name, item.line)
+        for module in modules.values()
+        for item in module.imports()
+        if item.module == "."
+    ]
     assert relative == []

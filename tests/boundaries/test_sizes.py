@@ -29,12 +29,15 @@ def _functions(tree: ast.Module) -> list[tuple[str, int]]:
 
 
 def _everything(sources: Any) -> dict[str, Any]:
-    return sources.modules("gateway", *(f"plugins/{plugin}" for plugin in sources.plugins))
+    modules: dict[str, Any] = sources.modules("gateway", *(f"plugins/{plugin}" for plugin in sources.plugins))
+    return modules
 
 
 def test_no_module_is_too_long(sources: Any) -> None:
     """A module of more than 400 lines is about more than one thing, unless it stands here with a reason."""
-    long = {name: module.lines for name, module in _everything(sources).items() if module.lines > MODULE_LINES}
+    long = {
+        name: module.lines for name, module in _everything(sources).items() if module.lines > MODULE_LINES
+    }
     assert {name: lines for name, lines in long.items() if name not in LONG_MODULES} == {}
     assert set(LONG_MODULES) <= set(long), "an exception is no longer needed"
 

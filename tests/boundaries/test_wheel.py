@@ -18,7 +18,16 @@ import pytest
 def wheel(sources: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The wheel, built as a release builds it."""
     target = tmp_path_factory.mktemp("wheel")
-    command = [sys.executable, "-m", "build", "--no-isolation", "--wheel", "--outdir", str(target), str(sources.root)]
+    command = [
+        sys.executable,
+        "-m",
+        "build",
+        "--no-isolation",
+        "--wheel",
+        "--outdir",
+        str(target),
+        str(sources.root),
+    ]
     done = subprocess.run(command, capture_output=True, text=True, timeout=110, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     (built,) = target.glob("*.whl")
@@ -51,12 +60,17 @@ def test_every_package_file_is_in_the_wheel(sources: Any, unpacked: Path) -> Non
     }
     arrived = {path.relative_to(unpacked) for path in unpacked.rglob("*") if path.is_file()}
     assert wanted - arrived == set()
-    assert {path.parts[0] for path in arrived if ".dist-info" not in path.parts[0]} == {"gateway", *sources.plugins}
+    assert {path.parts[0] for path in arrived if ".dist-info" not in path.parts[0]} == {
+        "gateway",
+        *sources.plugins,
+    }
 
 
 def test_every_package_is_marked_as_typed(sources: Any, unpacked: Path) -> None:
     """Type checkers of bots and plugins read our annotations."""
-    unmarked = [name for name in ("gateway", *sources.plugins) if not (unpacked / name / "py.typed").is_file()]
+    unmarked = [
+        name for name in ("gateway", *sources.plugins) if not (unpacked / name / "py.typed").is_file()
+    ]
     assert unmarked == []
 
 

@@ -1,7 +1,7 @@
-"""A bot as its developer writes it. Never run: `make check` holds it to mypy and pyright in their strict modes.
+"""A bot as its developer writes it. Never run: `make check` holds it to mypy and pyright, both strict.
 
-What must be accepted stands first. What must be refused stands below, each line with the error that it has to give;
-an ignore that nothing needs is an error itself, so a call that suddenly passes is noticed.
+What must be accepted stands first. What must be refused stands below, each line with the error that it has to
+give; an ignore that nothing needs is an error itself, so a call that suddenly passes is noticed.
 """
 
 # pyright: strict, reportUnnecessaryTypeIgnoreComment=true
@@ -50,7 +50,9 @@ async def trade(gateway: StorageGateway) -> None:
     assert_type(ack, Ack)
     assert_type(await gateway.insert_trade(Trade.model_validate({})), Ack)
     assert_type(await gateway.get_trades(market="BTC", date=date(2026, 1, 1), limit=None), list[Trade])
-    assert_type(await gateway.save_position(condition_id="0x1", side="YES", entry_price=0.5, opened_at=NOW), Ack)
+    assert_type(
+        await gateway.save_position(condition_id="0x1", side="YES", entry_price=0.5, opened_at=NOW), Ack
+    )
     assert_type(await gateway.load_position("0x1"), Position | None)
     assert_type(await gateway.close_position("0x1", "take-profit", exit_price="0.9", pnl=4), Position | None)
     assert_type(await gateway.get_open_positions(), list[Position])
@@ -61,7 +63,9 @@ async def trade(gateway: StorageGateway) -> None:
     assert_type(await gateway.flush(), int)
     assert_type(await gateway.get_snapshots("0x1", since=NOW), list[OrderBookSnapshot])
     await gateway.insert_alert(alert_type="trade", level="INFO")
-    assert_type(await gateway.update_daily_stats(date(2026, 1, 1), pnl_delta="1.5", operation_id="t1"), DailyStats)
+    assert_type(
+        await gateway.update_daily_stats(date(2026, 1, 1), pnl_delta="1.5", operation_id="t1"), DailyStats
+    )
     assert_type(await gateway.purge("order_book_snapshots", older_than=timedelta(days=7)), int)
     assert_type(await gateway.health(), GatewayHealth)
 
@@ -117,7 +121,7 @@ async def wrong(gateway: StorageGateway) -> None:
     await gateway.buffer_snapshot(bids=["0.6"])  # type: ignore[list-item]
     gateway.insert_trades()  # type: ignore[attr-defined]
     position: Position = await gateway.load_position("0x1")  # type: ignore[assignment]
-    print(position)
+    await gateway.save_position(position)
 
 
 def wrong_sync(gateway: SyncGateway) -> None:

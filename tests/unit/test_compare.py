@@ -58,27 +58,27 @@ VALUES = st.tuples(
 VERSIONS = st.integers(0, 5)
 
 
-def order(version: int, *values: Value, key: str = "a", kind: KindSpec = ORDERS) -> Row:
+def _order(version: int, *values: Value, key: str = "a", kind: KindSpec = ORDERS) -> Row:
     return row_of(kind, "t", version, (key, *(values or ("1", 0.5, True, None))))
 
 
-def tombstone(version: int, key: str = "a") -> Row:
+def _tombstone(version: int, key: str = "a") -> Row:
     return row_of(ORDERS, "t", version, (key, None, None, None, None), deleted=True)
 
 
-def damaged(row: Row) -> Row:
+def _damaged(row: Row) -> Row:
     return row._replace(digest=row.digest ^ 1)
 
 
-def fill(number: int, *, version: int = 1, price: str = "1") -> Row:
+def _fill(number: int, *, version: int = 1, price: str = "1") -> Row:
     micros = (T0 + timedelta(seconds=number) - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1)
     return row_of(FILLS, "t", version, (f"r{number:03}", micros, price))
 
 
 ROWS = st.one_of(
     st.none(),
-    st.builds(tombstone, VERSIONS),
-    st.builds(lambda v, values: order(v, *values), VERSIONS, VALUES),
+    st.builds(_tombstone, VERSIONS),
+    st.builds(lambda v, values: _order(v, *values), VERSIONS, VALUES),
 )
 
 
@@ -118,7 +118,7 @@ def test_the_fields_named_are_those_that_differ(
     left: tuple[Value, ...], right: tuple[Value, ...], one: int, two: int
 ) -> None:
     """Every differing field is named with its two values, and no other is."""
-    found = compare_rows(ORDERS, order(one, *left), order(two, *right))
+    found = compare_rows(ORDERS, _order(one, *left), _order(two, *right))
     names = ("price", "score", "open", "note")
     expected = [
         FieldDifference(name, mine, theirs)
@@ -131,21 +131,21 @@ def test_the_fields_named_are_those_that_differ(
 @pytest.mark.parametrize(
     ("left", "right", "outcome", "reason"),
     [
-        (order(1), None, Outcome.LAGGING, Reason.MISSING_RIGHT),
-        (None, order(1), Outcome.LAGGING, Reason.MISSING_LEFT),
-        (tombstone(2), None, Outcome.LAGGING, Reason.MISSING_RIGHT),
-        (order(1), order(2), Outcome.LAGGING, Reason.OLDER_LEFT),
-        (order(2), order(1), Outcome.LAGGING, Reason.OLDER_RIGHT),
-        (tombstone(2), tombstone(3), Outcome.LAGGING, Reason.OLDER_LEFT),
-        (tombstone(2), order(1), Outcome.LAGGING, Reason.DELETED_LEFT),
-        (order(2), tombstone(1), Outcome.LAGGING, Reason.DELETED_RIGHT),
-        (order(2), tombstone(2), Outcome.DIVERGED, Reason.DELETED_RIGHT),
-        (order(1, "1", 0.5, True, None), order(1, "2", 0.5, True, None), Outcome.DIVERGED, Reason.CONTENT),
-        (order(1, None, 0.5, True, None), order(1), Outcome.DIVERGED, Reason.CONTENT),
-        (damaged(order(1)), order(2), Outcome.DIVERGED, Reason.DAMAGED_LEFT),
-        (order(2), damaged(order(2)), Outcome.DIVERGED, Reason.DAMAGED_RIGHT),
-        (None, damaged(order(2)), Outcome.DIVERGED, Reason.DAMAGED_RIGHT),
-        (damaged(order(2)), None, Outcome.DIVERGED, Reason.DAMAGED_LEFT),
+        (_order(1), None, Outcome.LAGGING, Reason.MISSING_RIGHT),
+        (None, _order(1), Outcome.LAGGING, Reason.MISSING_LEFT),
+        (_tombstone(2), None, Outcome.LAGGING, Reason.MISSING_RIGHT),
+        (_order(1), _order(2), Outcome.LAGGING, Reason.OLDER_LEFT),
+        (_order(2), _order(1), Outcome.LAGGING, Reason.OLDER_RIGHT),
+        (_tombstone(2), _tombstone(3), Outcome.LAGGING, Reason.OLDER_LEFT),
+        (_tombstone(2), _order(1), Outcome.LAGGING, Reason.DELETED_LEFT),
+        (_order(2), _tombstone(1), Outcome.LAGGING, Reason.DELETED_RIGHT),
+        (_order(2), _tombstone(2), Outcome.DIVERGED, Reason.DELETED_RIGHT),
+        (_order(1, "1", 0.5, True, None), _order(1, "2", 0.5, True, None), Outcome.DIVERGED, Reason.CONTENT),
+        (_order(1, None, 0.5, True, None), _order(1), Outcome.DIVERGED, Reason.CONTENT),
+        (_damaged(_order(1)), _order(2), Outcome.DIVERGED, Reason.DAMAGED_LEFT),
+        (_order(2), _damaged(_order(2)), Outcome.DIVERGED, Reason.DAMAGED_RIGHT),
+        (None, _damaged(_order(2)), Outcome.DIVERGED, Reason.DAMAGED_RIGHT),
+        (_damaged(_order(2)), None, Outcome.DIVERGED, Reason.DAMAGED_LEFT),
     ],
 )
 def test_every_way_to_differ_has_its_own_name(
@@ -160,30 +160,30 @@ def test_every_way_to_differ_has_its_own_name(
 
 def test_a_null_is_a_value_and_not_a_missing_row() -> None:
     """A field that is NULL on one side is named with None against the value."""
-    found = compare_rows(ORDERS, order(1, None, 0.5, True, None), order(1, "1", 0.5, True, ""))
+    found = compare_rows(ORDERS, _order(1, None, 0.5, True, None), _order(1, "1", 0.5, True, ""))
     assert found.differences == (FieldDifference("price", None, "1"), FieldDifference("note", None, ""))
 
 
 @pytest.mark.parametrize(("left", "right"), [(True, 1), (1.0, 1), ("1", 1)])
 def test_values_of_other_types_are_other_values(left: Value, right: Value) -> None:
     """A store that gives back 1 for True, or a number for text, is found out."""
-    found = compare_rows(ORDERS, order(1, "1", 0.5, left, None), order(1, "1", 0.5, right, None))
+    found = compare_rows(ORDERS, _order(1, "1", 0.5, left, None), _order(1, "1", 0.5, right, None))
     assert found.reason is Reason.CONTENT
     assert found.fields == ("open",)
 
 
 def test_the_kinds_rules_ignore_and_tolerate() -> None:
     """Ignored fields and floats within the tolerance do not differ; beyond it they do."""
-    left = order(1, "1", 0.5, True, "x", kind=LOOSE)
-    assert compare_rows(LOOSE, left, order(1, "1", 1.0, True, "y", kind=LOOSE)).outcome is Outcome.MATCH
-    found = compare_rows(LOOSE, left, order(1, "1", 1.5, True, "y", kind=LOOSE))
+    left = _order(1, "1", 0.5, True, "x", kind=LOOSE)
+    assert compare_rows(LOOSE, left, _order(1, "1", 1.0, True, "y", kind=LOOSE)).outcome is Outcome.MATCH
+    found = compare_rows(LOOSE, left, _order(1, "1", 1.5, True, "y", kind=LOOSE))
     assert (found.outcome, found.fields) == (Outcome.DIVERGED, ("score",))
 
 
 def test_private_values_never_show() -> None:
     """Redacted fields appear by name only, in differences, in the key, and in the representation."""
-    left = order(1, "1", 0.5, True, "secret-a", key="secret-key", kind=PRIVATE)
-    right = order(1, "1", 0.5, True, "secret-b", key="secret-key", kind=PRIVATE)
+    left = _order(1, "1", 0.5, True, "secret-a", key="secret-key", kind=PRIVATE)
+    right = _order(1, "1", 0.5, True, "secret-b", key="secret-key", kind=PRIVATE)
     found = compare_rows(PRIVATE, left, right)
     assert found.differences == (FieldDifference("note", REDACTED, REDACTED),)
     assert found.shown_key == (REDACTED,)
@@ -192,7 +192,7 @@ def test_private_values_never_show() -> None:
 
 def test_long_values_are_shortened() -> None:
     """A megabyte of text does not travel into a report."""
-    found = compare_rows(ORDERS, order(1, "1", 0.5, True, "x" * 1_000_000), order(1, "1", 0.5, True, "y"))
+    found = compare_rows(ORDERS, _order(1, "1", 0.5, True, "x" * 1_000_000), _order(1, "1", 0.5, True, "y"))
     (difference,) = found.differences
     assert str(difference.left).endswith("(1000000 characters)")
     assert len(str(difference.left)) < 300
@@ -202,20 +202,20 @@ def test_long_values_are_shortened() -> None:
     st.lists(st.integers(0, 50), unique=True), st.lists(st.integers(0, 50), unique=True), st.integers(1, 60)
 )
 def test_full_pages_are_judged_as_far_as_both_reach(left: list[int], right: list[int], limit: int) -> None:
-    """Two stores' first pages differ exactly in the rows that one lacks, up to where the shorter reach ends."""
+    """Two full pages differ exactly in the rows that one lacks, as far as both of them reach."""
     mine, theirs = sorted(left)[:limit], sorted(right)[:limit]
     ends = [page[-1] for page in (mine, theirs) if len(page) == limit]
     end = min(ends, default=10_000)
     expected = {number for number in set(mine) ^ set(theirs) if number <= end}
-    found = compare_pages(FILLS, [fill(n) for n in mine], [fill(n) for n in theirs], limit=limit)
+    found = compare_pages(FILLS, [_fill(n) for n in mine], [_fill(n) for n in theirs], limit=limit)
     assert {int(str(row.key[0])[1:]) for row in found.rows} == expected
     assert found.outcome is (Outcome.LAGGING if expected else Outcome.MATCH)
 
 
 def test_a_row_shifted_out_of_a_full_page_is_no_difference() -> None:
     """One missing row is reported once, and not again for the row that moved up into the page."""
-    left = [fill(number) for number in (9, 8, 7)]
-    right = [fill(number) for number in (9, 7, 6)]
+    left = [_fill(number) for number in (9, 8, 7)]
+    right = [_fill(number) for number in (9, 7, 6)]
     found = compare_pages(FILLS, left, right, limit=3, descending=True)
     assert [row.key for row in found.rows] == [("r008",)]
 
@@ -226,7 +226,7 @@ def _reversed(rows: Sequence[Row]) -> list[Row]:
 
 def test_order_counts_where_it_was_asked_for() -> None:
     """The same rows in another order diverge, unless the order does not matter."""
-    rows = [fill(number) for number in range(3)]
+    rows = [_fill(number) for number in range(3)]
     found = compare_pages(FILLS, rows, _reversed(rows))
     assert (found.outcome, found.misordered, found.rows) == (Outcome.DIVERGED, True, ())
     assert compare_pages(FILLS, rows, _reversed(rows), ordered=False).outcome is Outcome.MATCH
@@ -234,37 +234,37 @@ def test_order_counts_where_it_was_asked_for() -> None:
 
 def test_a_listing_is_as_bad_as_its_worst_row() -> None:
     """One lagging row makes a listing lag; one diverged row makes it diverge."""
-    rows = [fill(1), fill(2)]
-    assert compare_pages(FILLS, rows, [fill(1), fill(2, version=2)]).outcome is Outcome.LAGGING
-    changed = [fill(1, price="2"), fill(2, version=2)]
+    rows = [_fill(1), _fill(2)]
+    assert compare_pages(FILLS, rows, [_fill(1), _fill(2, version=2)]).outcome is Outcome.LAGGING
+    changed = [_fill(1, price="2"), _fill(2, version=2)]
     assert compare_pages(FILLS, rows, changed).outcome is Outcome.DIVERGED
 
 
 def test_a_row_listed_twice_is_found() -> None:
     """A store that gives a row twice does not pass for one that gives it once."""
-    found = compare_pages(FILLS, [fill(1)], [fill(1), fill(1)])
+    found = compare_pages(FILLS, [_fill(1)], [_fill(1), _fill(1)])
     assert found.outcome is Outcome.DIVERGED
     assert [row.reason for row in found.rows] == [Reason.REPEATED_RIGHT]
 
 
 def test_a_key_written_all_the_time_is_followed() -> None:
     """Two looks at a busy key show that the stores follow each other, or that one stands still."""
-    first = compare_rows(ORDERS, order(5), order(4))
-    assert caught_up(first, compare_rows(ORDERS, order(8), order(7)))
-    assert caught_up(first, compare_rows(ORDERS, order(5), order(5)))
-    assert not caught_up(first, compare_rows(ORDERS, order(8), order(4)))
-    assert not caught_up(first, compare_rows(ORDERS, order(5), None))
+    first = compare_rows(ORDERS, _order(5), _order(4))
+    assert caught_up(first, compare_rows(ORDERS, _order(8), _order(7)))
+    assert caught_up(first, compare_rows(ORDERS, _order(5), _order(5)))
+    assert not caught_up(first, compare_rows(ORDERS, _order(8), _order(4)))
+    assert not caught_up(first, compare_rows(ORDERS, _order(5), None))
 
 
 def test_what_time_does_not_explain_never_catches_up() -> None:
     """Other content under one version is no lag, however the versions move."""
-    first = compare_rows(ORDERS, order(5, "1", 0.5, True, None), order(5, "2", 0.5, True, None))
-    again = compare_rows(ORDERS, order(6, "1", 0.5, True, None), order(6, "2", 0.5, True, None))
+    first = compare_rows(ORDERS, _order(5, "1", 0.5, True, None), _order(5, "2", 0.5, True, None))
+    again = compare_rows(ORDERS, _order(6, "1", 0.5, True, None), _order(6, "2", 0.5, True, None))
     assert not caught_up(first, again)
 
 
 def test_the_decimal_of_a_money_field_is_compared_as_it_is_stored() -> None:
     """Money that lost a digit on its way through a store is a difference of that field."""
     exact = str(Decimal(1) / Decimal(3))
-    found = compare_rows(ORDERS, order(1, exact, 0.5, True, None), order(1, exact[:-1], 0.5, True, None))
+    found = compare_rows(ORDERS, _order(1, exact, 0.5, True, None), _order(1, exact[:-1], 0.5, True, None))
     assert found.fields == ("price",)

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from datetime import timedelta
 from pathlib import Path
+from typing import TypedDict
 
 import pytest
 from hypothesis import given
@@ -22,7 +23,16 @@ from gateway.routing import KindPlan, RoutingPlan
 
 PAIR = ("old", "new")
 BASE = RoutingPlan(PAIR, KindPlan(Phase.DUAL_WRITE), {"positions": KindPlan(Phase.DUAL_WRITE, 25)})
-SAID = {"who": "ana", "why": "stores agree"}
+
+
+class Said(TypedDict):
+    """Who decides and why."""
+
+    who: str
+    why: str
+
+
+SAID: Said = {"who": "ana", "why": "stores agree"}
 
 
 @pytest.fixture
@@ -84,7 +94,7 @@ def test_a_skipped_phase_changes_nothing(control: ControlStore) -> None:
 
 
 def test_the_environment_is_where_a_kind_stands_first(control: ControlStore) -> None:
-    """Without a decision the step is checked against the environment, given as a plan or for the kind alone."""
+    """Without a decision the step is checked against where the environment puts the kind."""
     with pytest.raises(PhaseError):
         control.set_phase("trades", Phase.CUTOVER, base=KindPlan(Phase.DUAL_WRITE), **SAID)
     control.set_phase("trades", Phase.CUTOVER, base=KindPlan(Phase.SHADOW_READ), **SAID)
@@ -93,7 +103,7 @@ def test_the_environment_is_where_a_kind_stands_first(control: ControlStore) -> 
 
 
 def test_a_decision_for_all_is_where_the_others_stand(control: ControlStore) -> None:
-    """A kind without a decision of its own follows the one for all; a later one of its own is checked against that."""
+    """A kind follows the decision for all until it has its own, which is checked against that."""
     base = RoutingPlan(PAIR, KindPlan(Phase.DUAL_WRITE))
     control.set_phase(ALL_KINDS, Phase.SHADOW_READ, base=base, **SAID)
     assert control.explain("trades") == "control store, epoch 1, by ana for all kinds: stores agree"
@@ -117,7 +127,7 @@ def test_a_decision_for_all_minds_what_the_environment_names(control: ControlSto
 
 
 def test_decisions_belong_to_a_pair_of_stores(control: ControlStore, path: Path) -> None:
-    """What was completed between two stores says nothing about the next migration, and the audit keeps both."""
+    """What was completed between two stores says nothing about the next migration; the audit keeps both."""
     control.set_phase("trades", Phase.COMPLETE, base=KindPlan(Phase.CUTOVER), **SAID)
     following = ControlStore(path, ("new", "newest"))
     assert following.state().plans == {}
@@ -233,18 +243,20 @@ def test_an_empty_file_is_taken_over(control: ControlStore, path: Path) -> None:
 _WORKER = """
 import sys
 from pathlib import Path
+from typing import TypedDict
 from gateway.migration.control import ControlStore, MemberId
 from gateway.migration.phases import Phase
 from gateway.routing import KindPlan
 store = ControlStore(Path(sys.argv[1]), ("old", "new"), busy_timeout=30)
 for share in range(20):
-    store.set_phase(sys.argv[2], Phase.DUAL_WRITE, share=share, who=sys.argv[2], why="race", base=KindPlan(Phase.DUAL_WRITE))
+    base = KindPlan(Phase.DUAL_WRITE)
+    store.set_phase(sys.argv[2], Phase.DUAL_WRITE, share=share, who=sys.argv[2], why="race", base=base)
     store.beat(MemberId.draw(), share)
 """
 
 
 def test_processes_take_turns(control: ControlStore, path: Path) -> None:
-    """Processes that make and change one control store at once each get epochs of their own, and lose no step."""
+    """Processes that make and change one control store at once get epochs of their own and lose no step."""
     names = ["alerts", "events", "trades"]
     workers = [subprocess.Popen([sys.executable, "-c", _WORKER, str(path), name]) for name in names]
     assert [worker.wait(60) for worker in workers] == [0, 0, 0]
@@ -261,8 +273,10 @@ PLANS = st.builds(
 
 
 @given(PLANS, PLANS, st.floats(0, 100, exclude_max=True))
-def test_no_key_ever_leaves_a_store_that_the_others_need(current: KindPlan, wanted: KindPlan, key: float) -> None:
-    """Whatever move is allowed, no key goes between one store alone and the other store leading in a single move."""
+def test_no_key_ever_leaves_a_store_that_the_others_need(
+    current: KindPlan, wanted: KindPlan, key: float
+) -> None:
+    """No allowed move takes a key in one go between one store alone and the other store leading."""
     try:
         check_move(current, wanted)
     except PhaseError:

@@ -35,12 +35,16 @@ PRIVATE = KindSpec(
 )
 
 
-def row(name: str, value: str | None, *, version: int = 1, kind: KindSpec = KIND, other: str | None = None) -> Row:
+def _row(
+    name: str, value: str | None, *, version: int = 1, kind: KindSpec = KIND, other: str | None = None
+) -> Row:
     return row_of(kind, "t", version, (name, value, other))
 
 
-def divergence(name: str = "a", value: str = "right", *, version: int = 1, kind: KindSpec = KIND) -> Divergence:
-    found = compare_rows(kind, row(name, "left", kind=kind), row(name, value, version=version, kind=kind))
+def _divergence(
+    name: str = "a", value: str = "right", *, version: int = 1, kind: KindSpec = KIND
+) -> Divergence:
+    found = compare_rows(kind, _row(name, "left", kind=kind), _row(name, value, version=version, kind=kind))
     return divergence_of(found, tenant="t", primary="old", shadow="new")
 
 
@@ -53,10 +57,16 @@ def file(tmp_path: Path) -> ControlFile:
 async def test_a_divergence_is_listed_as_it_was_found(file: ControlFile) -> None:
     """Fields, both values, versions and stores are what the comparison found."""
     log = DivergenceLog(file)
-    log.record(divergence())
+    log.record(_divergence())
     await log.aclose()
     (kept,) = log.listed()
-    assert (kept.kind, kept.key, kept.versions, kept.primary, kept.shadow) == ("secrets", ("a",), (1, 1), "old", "new")
+    assert (kept.kind, kept.key, kept.versions, kept.primary, kept.shadow) == (
+        "secrets",
+        ("a",),
+        (1, 1),
+        "old",
+        "new",
+    )
     assert [(one.field, one.left, one.right) for one in kept.differences] == [("value", "left", "right")]
     assert kept.reason == "same version, other content"
     assert kept.count == 1
@@ -65,11 +75,11 @@ async def test_a_divergence_is_listed_as_it_was_found(file: ControlFile) -> None
 async def test_the_same_one_is_counted_and_not_repeated(file: ControlFile) -> None:
     """Finding a difference again, in memory or on disk, raises its count and keeps when it was seen first."""
     log = DivergenceLog(file)
-    first = divergence(value="right")
+    first = _divergence(value="right")
     log.record(first)
     await log.flush()
-    log.record(divergence(value="other"))
-    log.record(divergence(value="latest"))
+    log.record(_divergence(value="other"))
+    log.record(_divergence(value="latest"))
     await log.aclose()
     (kept,) = log.listed()
     assert kept.count == 3
@@ -80,14 +90,14 @@ async def test_the_same_one_is_counted_and_not_repeated(file: ControlFile) -> No
 
 async def test_key_fields_and_stores_tell_them_apart(file: ControlFile) -> None:
     """Another key, another set of fields, another tenant and another pair of stores are other divergences."""
-    both = compare_rows(KIND, row("a", "left", other="x"), row("a", "right", other="y"))
-    some = compare_rows(KIND, row("a", "left"), row("a", "right"))
+    both = compare_rows(KIND, _row("a", "left", other="x"), _row("a", "right", other="y"))
+    some = compare_rows(KIND, _row("a", "left"), _row("a", "right"))
     found = [
         divergence_of(some, tenant="t", primary="old", shadow="new"),
         divergence_of(both, tenant="t", primary="old", shadow="new"),
         divergence_of(some, tenant="u", primary="old", shadow="new"),
         divergence_of(some, tenant="t", primary="new", shadow="old"),
-        divergence("b"),
+        _divergence("b"),
     ]
     log = DivergenceLog(file)
     for one in found:
@@ -102,7 +112,7 @@ async def test_the_oldest_make_room_and_are_counted(file: ControlFile) -> None:
     counters = Counters()
     log = DivergenceLog(file, kept=3, counters=counters)
     for name in "abcde":
-        log.record(divergence(name))
+        log.record(_divergence(name))
         await log.flush()
     await log.aclose()
     assert [one.key for one in log.listed()] == [("e",), ("d",), ("c",)]
@@ -111,12 +121,12 @@ async def test_the_oldest_make_room_and_are_counted(file: ControlFile) -> None:
 
 
 async def test_the_buffer_is_bounded_while_the_control_store_is_away(tmp_path: Path) -> None:
-    """What cannot be written waits, up to a bound; the rest is counted, and later all that waited is written."""
+    """What cannot be written waits, up to a bound beyond which it is counted, and is written later."""
     (tmp_path / "place").touch()
     counters = Counters()
     log = DivergenceLog(ControlFile(tmp_path / "place" / "control.db"), buffered=2, counters=counters)
     for name in "abc":
-        log.record(divergence(name))
+        log.record(_divergence(name))
     assert not await log.flush()
     assert counters.divergences_dropped == 1
     (tmp_path / "place").unlink()
@@ -128,8 +138,8 @@ async def test_the_buffer_is_bounded_while_the_control_store_is_away(tmp_path: P
 async def test_nothing_private_reaches_the_disk(file: ControlFile) -> None:
     """Redacted values and keys are nowhere in the control store's bytes, and keys are still told apart."""
     log = DivergenceLog(file)
-    log.record(divergence("private-key-one", "private-value", kind=PRIVATE))
-    log.record(divergence("private-key-two", "private-value", kind=PRIVATE))
+    log.record(_divergence("private-key-one", "private-value", kind=PRIVATE))
+    log.record(_divergence("private-key-two", "private-value", kind=PRIVATE))
     await log.aclose()
     assert [one.key for one in log.listed()] == [(REDACTED,), (REDACTED,)]
     stored = b"".join(path.read_bytes() for path in file.path.parent.iterdir())
@@ -140,7 +150,7 @@ async def test_nothing_private_reaches_the_disk(file: ControlFile) -> None:
 async def test_closing_writes_what_waits(file: ControlFile) -> None:
     """A divergence found a moment before the end is kept, however long the writer wanted to gather."""
     log = DivergenceLog(file, interval=3600)
-    log.record(divergence())
+    log.record(_divergence())
     await log.aclose()
     assert len(log.listed()) == 1
 
@@ -149,8 +159,8 @@ async def test_the_list_can_be_narrowed_and_cleared(file: ControlFile) -> None:
     """A limit and a kind narrow the list; clearing empties it and says how many there were."""
     log = DivergenceLog(file)
     for name in "abc":
-        log.record(divergence(name))
-    log.record(divergence("d", kind=PRIVATE))
+        log.record(_divergence(name))
+    log.record(_divergence("d", kind=PRIVATE))
     await log.aclose()
     assert len(log.listed(2)) == 2
     assert [one.kind for one in log.listed(kind="private_secrets")] == ["private_secrets"]
@@ -178,9 +188,9 @@ print(*(one.key[0] for one in DivergenceLog(ControlFile(Path(sys.argv[1]))).list
 async def test_another_process_lists_them(file: ControlFile) -> None:
     """What a bot found is listed by a command in another process, while the bot runs."""
     log = DivergenceLog(file)
-    log.record(divergence("seen-elsewhere"))
+    log.record(_divergence("seen-elsewhere"))
     await log.flush()
     command = [sys.executable, "-c", _LIST, str(file.path)]
-    listed = subprocess.run(command, capture_output=True, text=True, check=True)  # noqa: ASYNC221 - nothing else runs
+    listed = subprocess.run(command, capture_output=True, text=True, check=True)  # noqa: ASYNC221 - none waits
     assert listed.stdout.strip() == "seen-elsewhere"
     await log.aclose()

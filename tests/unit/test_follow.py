@@ -37,6 +37,7 @@ class Followed:
         self.follower = PlanFollower(control, BASE, POLL, self.take, beat=0.02, counters=self.counters)
 
     def take(self, plan: RoutingPlan) -> None:
+        """Take a plan over as the gateway would, or fail to."""
         if self.fail:
             self.fail = False
             raise RuntimeError("the gateway could not take the plan")
@@ -44,13 +45,14 @@ class Followed:
         self.arrived.set()
 
     def decide(self, phase: Phase) -> None:
+        """Decide as an operator would in another process."""
         self.arrived.clear()
         self.control.set_phase("trades", phase, who="ana", why="test", base=BASE)
 
     async def until(self, condition: Callable[[], bool]) -> None:
         """Wait for something that the follower does; fail if it never does."""
         async with asyncio.timeout(10):
-            while not condition():
+            while not condition():  # noqa: ASYNC110 - looks at files, as another process would
                 await asyncio.sleep(POLL / 2)
 
 
@@ -103,8 +105,10 @@ async def test_looking_makes_no_control_store(followed: Followed) -> None:
     assert not followed.control.path.exists()
 
 
-async def test_a_lost_control_store_keeps_the_plan(followed: Followed, caplog: pytest.LogCaptureFixture) -> None:
-    """When the file goes away the bot stays where it is, says so once and counts; when it is back, it follows."""
+async def test_a_lost_control_store_keeps_the_plan(
+    followed: Followed, caplog: pytest.LogCaptureFixture
+) -> None:
+    """When the file goes away the bot stays where it is and says so once; when it is back, it follows."""
     followed.decide(Phase.SHADOW_READ)
     await asyncio.wait_for(followed.arrived.wait(), 10)
     await followed.until(lambda: len(followed.control.members()) == 1)
@@ -135,7 +139,7 @@ async def test_a_damaged_control_store_keeps_the_plan(followed: Followed) -> Non
 
 
 async def test_an_older_copy_is_not_followed(followed: Followed, tmp_path: Path) -> None:
-    """A control store that was put back from a backup, with an older epoch, does not move the bot back silently."""
+    """A control store put back from a backup, with an older epoch, does not move the bot back silently."""
     followed.decide(Phase.SHADOW_READ)
     followed.decide(Phase.CUTOVER)
     await followed.until(lambda: followed.follower.plan.epoch == 2)

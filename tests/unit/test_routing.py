@@ -102,7 +102,7 @@ def test_the_ends_of_a_share_are_nobody_and_everybody(key: str) -> None:
 
 
 def test_a_quarter_of_the_keys_is_about_a_quarter() -> None:
-    """At 25 percent, of 20,000 keys between 24 and 26 percent are led by the new store, always the same ones."""
+    """At 25 percent the new store leads 24 to 26 of 100 keys, and always the same ones."""
     plan = RoutingPlan(("old", "new"), kinds={"positions": KindPlan(Phase.SHADOW_READ, 25)})
     leaders = [plan.route(POSITIONS, "t", (f"market-{n}",)).primary for n in range(20_000)]
     assert 0.24 < leaders.count("new") / len(leaders) < 0.26
@@ -165,7 +165,11 @@ def test_the_gateway_writes_one_store_or_two(backends: tuple[str, ...]) -> None:
 
 def test_a_cutover_list_is_read() -> None:
     """Kinds stand for 100 percent unless a share follows; blanks and a trailing comma do not matter."""
-    assert parse_cutover(" trades, positions:25% ,alerts:0.5,") == {"trades": 100.0, "positions": 25.0, "alerts": 0.5}
+    assert parse_cutover(" trades, positions:25% ,alerts:0.5,") == {
+        "trades": 100.0,
+        "positions": 25.0,
+        "alerts": 0.5,
+    }
     assert parse_cutover("") == {}
 
 

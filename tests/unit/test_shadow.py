@@ -6,15 +6,16 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
+from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import pytest
-from gateway_memory.plugin import MEMORY, MemorySettings
 
 from gateway.backend import OpenContext, WriteBatch
-from gateway.dispatch import Store, StoreSet, new_manager
+from gateway.dispatch import Store, StoreSet
 from gateway.divergences import Divergence, DivergenceLog
-from gateway.hookspecs import BackendCall, hookimpl
+from gateway.hookspecs import BackendCall, hookimpl, new_manager
 from gateway.migration.control_file import ControlFile
 from gateway.query import Query
 from gateway.records import POSITIONS, Position
@@ -22,6 +23,7 @@ from gateway.records.row import Row
 from gateway.records.stamp import DEFAULT_TENANT, Stamper
 from gateway.shadow import ShadowReader
 from gateway.telemetry import Counters
+from gateway_memory.plugin import MEMORY, MemorySettings
 
 pytestmark = pytest.mark.anyio
 
@@ -36,14 +38,19 @@ class Gate:
         self.open.set()
         self.before: Callable[[], object] | None = None
         self.calls = 0
+        self.reached = asyncio.Event()
 
     @hookimpl
     def gateway_wrap(self, call: BackendCall) -> object:
-        return self._pass() if call.backend == "new" and call.hook in {"gateway_get", "gateway_query"} else None
+        """Wrap the reads of one store."""
+        return (
+            self._pass() if call.backend == "new" and call.hook in {"gateway_get", "gateway_query"} else None
+        )
 
     @asynccontextmanager
     async def _pass(self) -> AsyncIterator[None]:
         self.calls += 1
+        self.reached.set()
         await self.open.wait()
         if self.before is not None:
             self.before()
@@ -60,29 +67,44 @@ class Bench:
         self.counters = Counters()
         self.stamper = Stamper()
 
-    def reader(self, rate: float = 1.0, **options: float) -> ShadowReader:
-        settings = {"timeout": 5.0, "delays": (0.0, 0.0, 0.01), "seed": 1, **options}
-        return ShadowReader(rate, self.log, self.counters, **settings)  # type: ignore[arg-type] - a test's shorthand
+    def reader(self, rate: float = 1.0, **options: Any) -> ShadowReader:
+        """Return a shadow reader that looks again quickly."""
+        settings: dict[str, Any] = {"timeout": 5.0, "delays": (0.0, 0.0, 0.01), "seed": 1, **options}
+        return ShadowReader(rate, self.log, self.counters, **settings)
 
     def row(self, market: str = "m", price: int = 1) -> Row:
-        position = Position(condition_id=market, side="YES", entry_price=price, opened_at=datetime(2026, 1, 1, tzinfo=UTC))
+        """Return a new version of a market's position."""
+        position = Position(
+            condition_id=market,
+            side="YES",
+            entry_price=Decimal(price),
+            opened_at=datetime(2026, 1, 1, tzinfo=UTC),
+        )
         return self.stamper.stamp(POSITIONS, position)
 
     async def put(self, row: Row, *stores: Store) -> None:
+        """Write a row into both stores, or into those given."""
         for store in stores or (self.old, self.new):
             await store.write(WriteBatch((row,)))
 
     async def offer(self, shadow: ShadowReader, *markets: str) -> None:
+        """Read by key as a bot does, and offer the read for comparison."""
         keys = [(market,) for market in markets or ("m",)]
         rows = await self.old.get(POSITIONS, DEFAULT_TENANT, keys)
         shadow.offer_keys(self.old, self.new, POSITIONS, DEFAULT_TENANT, keys, rows)
 
     async def listed(self) -> tuple[Divergence, ...]:
+        """Return the divergences found so far."""
         await self.log.flush()
         return self.log.listed()
 
     def outcomes(self) -> dict[str, int]:
-        return {name: count for name, count in self.counters.snapshot().items() if name.startswith("shadow_") and count}
+        """Return how comparisons ended, as far as any ended so."""
+        return {
+            name: count
+            for name, count in self.counters.snapshot().items()
+            if name.startswith("shadow_") and count
+        }
 
 
 @pytest.fixture
@@ -113,7 +135,7 @@ async def test_equal_stores_match(bench: Bench) -> None:
 
 
 async def test_a_difference_that_stays_is_kept(bench: Bench) -> None:
-    """A row that only one store has is diverged after the last look, and listed with its stores and versions."""
+    """A row that only one store has is diverged after the last look, and listed with stores and versions."""
     shadow = bench.reader()
     row = bench.row()
     await bench.put(row, bench.old)
@@ -147,7 +169,9 @@ async def test_a_store_that_catches_up_was_lagging(bench: Bench) -> None:
     shadow = bench.reader(delays=(0.0,) * 50)
     row = bench.row()
     await bench.put(row, bench.old)
-    bench.gate.before = lambda: bench.gate.calls == 3 and tasks.append(asyncio.ensure_future(bench.put(row, bench.new)))
+    bench.gate.before = lambda: (
+        bench.gate.calls == 3 and tasks.append(asyncio.ensure_future(bench.put(row, bench.new)))
+    )
     tasks: list[asyncio.Future[None]] = []
     await bench.offer(shadow)
     await shadow.aclose()
@@ -158,7 +182,7 @@ async def test_a_store_that_catches_up_was_lagging(bench: Bench) -> None:
 
 
 async def test_a_key_written_all_the_time_does_not_diverge(bench: Bench) -> None:
-    """Stores that follow each other are never caught equal under constant writes, and are not reported for it."""
+    """Stores that follow each other under constant writes are not reported for never being equal."""
     shadow = bench.reader(delays=(0.0,) * 3)
     held = [bench.row()]
     await bench.put(held[0])
@@ -186,9 +210,7 @@ async def test_the_caller_never_waits(bench: Bench) -> None:
     await bench.put(bench.row())
     bench.gate.open.clear()
     await bench.offer(shadow)
-    async with asyncio.timeout(5):
-        while bench.gate.calls == 0:
-            await asyncio.sleep(0)
+    await asyncio.wait_for(bench.gate.reached.wait(), 5)
     for _ in range(10):
         await bench.offer(shadow)
     assert bench.outcomes() == {"shadow_dropped": 7}
@@ -198,7 +220,7 @@ async def test_the_caller_never_waits(bench: Bench) -> None:
 
 
 async def test_rows_that_wait_are_bounded_too(bench: Bench) -> None:
-    """A few large listings cannot take more memory than many small reads; room comes back when they are compared."""
+    """Large listings cannot take more memory than small reads, and room comes back once they are compared."""
     shadow = bench.reader(row_capacity=5)
     for market in "abcdefgh":
         await bench.put(bench.row(market))
@@ -271,9 +293,7 @@ async def test_closing_has_a_deadline(bench: Bench) -> None:
     bench.gate.open.clear()
     for _ in range(4):
         await bench.offer(shadow)
-    async with asyncio.timeout(5):
-        while bench.gate.calls == 0:
-            await asyncio.sleep(0)
+    await asyncio.wait_for(bench.gate.reached.wait(), 5)
     await shadow.aclose(deadline=0.01)
     assert bench.outcomes() == {"shadow_dropped": 4}
     await bench.offer(shadow)

@@ -36,20 +36,21 @@ def exporter(monkeypatch: pytest.MonkeyPatch) -> Iterator[InMemorySpanExporter]:
     telemetry.refresh()
 
 
-def only(exporter: InMemorySpanExporter) -> ReadableSpan:
+def _only(exporter: InMemorySpanExporter) -> ReadableSpan:
     (span,) = exporter.get_finished_spans()
     return span
 
 
 def test_importing_the_gateway_imports_no_opentelemetry() -> None:
     """A bot that does not use OpenTelemetry never loads it."""
-    code = "import sys, gateway.telemetry as t; t.observe(t.Counters())\nwith t.span('x') as s: s.set_attribute('a', 1)\n"
+    code = "import sys, gateway.telemetry as t; t.observe(t.Counters())\n"
+    code += "with t.span('x') as s: s.set_attribute('a', 1)\n"
     code += "sys.exit(any(name.startswith('opentelemetry') for name in sys.modules))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
 def test_a_span_that_nobody_records_is_cheap() -> None:
-    """Without a provider a span costs about a microsecond at most, in the best of several runs on a noisy machine."""
+    """Without a provider a span costs about a microsecond at most, in the best of several runs."""
     telemetry.refresh()
 
     def once() -> None:
@@ -67,11 +68,11 @@ def test_a_span_that_nobody_records_lets_errors_pass() -> None:
 
 
 def test_a_span_carries_the_conventions_names(exporter: InMemorySpanExporter) -> None:
-    """A call to a store is recorded with the database attributes that tools know, and what became known inside."""
+    """A call to a store is recorded with the attributes that tools know, and what became known inside."""
     attributes = telemetry.store_attributes("sqlite", "write", store="old", kind="trades", size=3)
     with telemetry.span("gateway.write", attributes) as running:
         running.set_attribute("rows", 3)
-    span = only(exporter)
+    span = _only(exporter)
     assert span.name == "gateway.write"
     assert span.kind is trace.SpanKind.CLIENT
     assert dict(span.attributes or {}) == {
@@ -93,7 +94,7 @@ def test_our_own_errors_are_named_and_explained(exporter: InMemorySpanExporter) 
     """A span that ends with an error of the gateway says which and what."""
     with pytest.raises(StoreBusyError), telemetry.span("x"):
         raise StoreBusyError("another writer holds it", backend="old")
-    span = only(exporter)
+    span = _only(exporter)
     assert (span.attributes or {})["error.type"] == "StoreBusyError"
     assert span.status.status_code is trace.StatusCode.ERROR
     assert span.status.description == "old: another writer holds it"
@@ -103,17 +104,17 @@ def test_a_drivers_message_is_not_recorded(exporter: InMemorySpanExporter) -> No
     """The text of a foreign error may hold a password, so that only its type is recorded."""
     with pytest.raises(ValueError, match="hunter2"), telemetry.span("x"):
         raise ValueError("cannot connect with password hunter2")
-    span = only(exporter)
+    span = _only(exporter)
     assert (span.attributes or {})["error.type"] == "ValueError"
     assert "hunter2" not in span.to_json()
 
 
 def test_a_divergence_is_traced(exporter: InMemorySpanExporter) -> None:
-    """A difference is a span of its own with key, fields and versions, without a version where there is no row."""
+    """A difference is a span with key, fields and versions, but no version where there is no row."""
     telemetry.divergence_span(
         "trades", ("a", 1), reason="older", fields=["price"], versions=(7, None), stores=("old", "new")
     )
-    span = only(exporter)
+    span = _only(exporter)
     assert span.name == "gateway.divergence"
     assert dict(span.attributes or {}) == {
         "db.collection.name": "trades",
@@ -131,7 +132,7 @@ def test_a_provider_set_later_is_found(exporter: InMemorySpanExporter) -> None:
     assert telemetry.tracing()
     with telemetry.span("x"):
         pass
-    assert only(exporter).name == "x"
+    assert _only(exporter).name == "x"
 
 
 def test_a_snapshot_names_every_counter() -> None:
@@ -139,7 +140,12 @@ def test_a_snapshot_names_every_counter() -> None:
     counters = Counters(batches=2, shadow_match=1)
     counters.reads += 5
     snapshot = counters.snapshot()
-    assert (snapshot["batches"], snapshot["shadow_match"], snapshot["reads"], snapshot["superseded"]) == (2, 1, 5, 0)
+    assert (snapshot["batches"], snapshot["shadow_match"], snapshot["reads"], snapshot["superseded"]) == (
+        2,
+        1,
+        5,
+        0,
+    )
     assert set(snapshot) == set(Counters.__slots__)
 
 

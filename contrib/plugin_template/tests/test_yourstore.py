@@ -1,9 +1,10 @@
-"""The conformance kit over this backend: all the tests that a backend needs to be trusted with a bot's money."""
+"""The conformance kit over this backend: what it takes to be trusted with a bot's records."""
 
 from __future__ import annotations
 
-from gateway.conformance import BackendConformance
 from gateway_yourstore.plugin import YOURSTORE
+
+from gateway.conformance import BackendConformance
 
 
 class TestYourStore(BackendConformance):

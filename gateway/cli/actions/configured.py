@@ -15,13 +15,16 @@ def show_config(session: Session, *, as_json: bool) -> None:
     """Print the settings and the phases. Secrets are hidden by the configuration itself."""
     configuration = session.configuration
     state = session.control.state()
-    found = {
+    found: dict[str, Any] = {
         "settings": [
-            {"variable": one.variable, "value": one.value, "source": one.source} for one in configuration.values
+            {"variable": one.variable, "value": one.value, "source": one.source}
+            for one in configuration.values
         ],
         "stores": [{"name": one.instance, "backend": one.spec.name} for one in configuration.stores],
         "epoch": state.epoch,
-        "phases": [_phase(one, state.explain(one["companion_of"] or one["kind"])) for one in standing(session, state)],
+        "phases": [
+            _phase(one, state.explain(one["companion_of"] or one["kind"])) for one in standing(session, state)
+        ],
     }
     if as_json:
         print_json(found)
@@ -30,7 +33,10 @@ def show_config(session: Session, *, as_json: bool) -> None:
     print_line("")
     print_table(
         ("kind", "phase", "share", "decided by"),
-        [(one["kind"], one["phase"], f"{one['share']:g}%" if one["share"] else "", one["decided_by"]) for one in found["phases"]],
+        [
+            (one["kind"], one["phase"], f"{one['share']:g}%" if one["share"] else "", one["decided_by"])
+            for one in found["phases"]
+        ],
     )
 
 

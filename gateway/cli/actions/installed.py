@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+import typer
+
 from gateway.cli.exits import ExitCode
 from gateway.cli.output import print_json, print_line, print_table
-from gateway.cli.session import ENV_FILE, Session
+from gateway.cli.session import Session
 from gateway.config import denied_plugins
 from gateway.records.kind import KindSpec
 from gateway.records.registry import KindRegistry
@@ -17,9 +19,9 @@ __all__ = ["show_kind", "show_kinds", "show_plugins"]
 
 def show_plugins(session: Session, *, as_json: bool) -> ExitCode:
     """Print what is installed. Works with a configuration that does not: it may be what explains why."""
-    registry = discover(
-        deny=denied_plugins(env_file=session.env_file or ENV_FILE, overrides=session.overrides), groups=ALL_GROUPS
-    )
+    deny = denied_plugins(env_file=session.env_file, overrides=session.overrides)
+    registry = discover(deny=deny, groups=ALL_GROUPS)
+    registry.extend_cli(typer.Typer())  # nobody calls these commands; it is only to see whether a plugin fails
     found = _installed(registry)
     if as_json:
         print_json(found)
@@ -44,7 +46,8 @@ def _installed(registry: PluginRegistry) -> dict[str, Any]:
         "backends": backends,
         "kinds": [{"name": kind.name, "source": kinds.source(kind.name)} for kind in kinds],
         "legacy_sources": [
-            {"name": name, "summary": source.summary} for name, source in sorted(registry.legacy_sources.items())
+            {"name": name, "summary": source.summary}
+            for name, source in sorted(registry.legacy_sources.items())
         ],
         "problems": [
             {"name": one.name, "group": one.group, "distribution": one.distribution, "problem": one.sentence}
@@ -57,11 +60,14 @@ def _installed(registry: PluginRegistry) -> dict[str, Any]:
 def _print_installed(found: dict[str, Any]) -> None:
     columns = ("name", "version", "distribution", "capabilities", "summary")
     rows = [
-        [", ".join(one[name]) if name == "capabilities" else one[name] for name in columns] for one in found["backends"]
+        [", ".join(one[name]) if name == "capabilities" else one[name] for name in columns]
+        for one in found["backends"]
     ]
     print_table(("backend", *columns[1:]), rows)
     print_line("")
-    print_table(("legacy source", "summary"), [(one["name"], one["summary"]) for one in found["legacy_sources"]])
+    print_table(
+        ("legacy source", "summary"), [(one["name"], one["summary"]) for one in found["legacy_sources"]]
+    )
     print_line("")
     sources: dict[str, list[str]] = {}
     for one in found["kinds"]:

@@ -87,7 +87,7 @@ def show_phases(session: Session, *, history: int, as_json: bool) -> None:
     """Print where each kind stands, which bots follow, and the steps taken."""
     state = session.control.state()
     changes = session.control.history(history) if history else ()
-    found = {
+    found: dict[str, Any] = {
         "stores": list(session.instances),
         "epoch": state.epoch,
         "phases": standing(session, state),
@@ -124,11 +124,22 @@ def set_phases(session: Session, step: Step, *, as_json: bool) -> ExitCode:
     _check_all(session, kinds, KindPlan(phase, share))
     who = step.who if step.who is not None else getpass.getuser()
     base = session.configuration.plan
-    changes = [session.control.set_phase(kind, phase, share=share, who=who, why=step.why, base=base) for kind in kinds]
+    # Bots report once there is a control store, so the first step has to wait for whoever is there.
+    settle = (
+        0.0 if session.control.file.present() else max(1.0, 4 * session.configuration.settings.control_poll)
+    )
+    changes = [
+        session.control.set_phase(kind, phase, share=share, who=who, why=step.why, base=base)
+        for kind in kinds
+    ]
     epoch = changes[-1].epoch
-    behind, members = _await_members(session.control, epoch, step.wait)
-    own = [name for name in session.control.state().decisions if name != ALL_KINDS] if kinds == (ALL_KINDS,) else []
-    found = {
+    behind, members = _await_members(session.control, epoch, step.wait, settle)
+    own = (
+        [name for name in session.control.state().decisions if name != ALL_KINDS]
+        if kinds == (ALL_KINDS,)
+        else []
+    )
+    found: dict[str, Any] = {
         "epoch": epoch,
         "changes": [_change(one) for one in changes],
         "members": [_member(one, epoch) for one in members],
@@ -177,7 +188,7 @@ def _check_all(session: Session, kinds: Sequence[str], wanted: KindPlan) -> None
 
 
 def live_members(control: ControlStore) -> tuple[Member, ...]:
-    """Return the gateways that run. Those of this machine whose process is gone were killed, and are left out."""
+    """Return the gateways that run, without those of this machine whose process is gone."""
     here = socket.gethostname()
     return tuple(one for one in control.members() if one.id.host != here or _runs(one.id.pid))
 
@@ -192,13 +203,23 @@ def _runs(pid: int) -> bool:
     return True
 
 
-def _await_members(control: ControlStore, epoch: int, seconds: float) -> tuple[list[Member], tuple[Member, ...]]:
-    """Wait until every running gateway follows; return those that do not, and all."""
-    deadline = time.monotonic() + seconds
+def _await_members(
+    control: ControlStore, epoch: int, seconds: float, settle: float
+) -> tuple[list[Member], tuple[Member, ...]]:
+    """Wait until every running gateway follows; return those that do not, and all.
+
+    Args:
+        control: Where they report.
+        epoch: What they are to follow.
+        seconds: How long to wait at most.
+        settle: How long to wait at least, for those that have not reported yet.
+    """
+    started = time.monotonic()
     while True:
         members = live_members(control)
         behind = [one for one in members if one.epoch < epoch]
-        if not behind or time.monotonic() >= deadline:
+        waited = time.monotonic() - started
+        if waited >= seconds or (not behind and waited >= settle):
             return behind, members
         time.sleep(_LOOK)
 
@@ -236,7 +257,11 @@ def _print_members(members: Sequence[dict[str, Any]]) -> None:
         print_line("no running bot has been heard of")
         return
     columns = ("host", "pid", "epoch", "follows", "seen_at")
-    print_table(("running on", "process", "epoch", "follows", "seen at"), [[_text(one[name]) for name in columns] for one in members], marked="follows")
+    print_table(
+        ("running on", "process", "epoch", "follows", "seen at"),
+        [[_text(one[name]) for name in columns] for one in members],
+        marked="follows",
+    )
 
 
 def _text(value: Any) -> Any:  # noqa: ANN401 - a process id is a name, not an amount
@@ -246,13 +271,21 @@ def _text(value: Any) -> Any:  # noqa: ANN401 - a process id is a name, not an a
 def _print_step(found: dict[str, Any], phase: Phase) -> None:
     for one in found["changes"]:
         name = "all kinds" if one["kind"] == ALL_KINDS else one["kind"]
-        print_line(f"{name}: {one['before']} -> {one['after']} (epoch {one['epoch']}, by {one['who']}: {one['why']})", "bold")
+        print_line(
+            f"{name}: {one['before']} -> {one['after']} "
+            f"(epoch {one['epoch']}, by {one['who']}: {one['why']})",
+            "bold",
+        )
     if found["unaffected"]:
-        print_line(f"kinds with a decision of their own stay where they are: {', '.join(found['unaffected'])}", "yellow")
+        print_line(
+            f"kinds with a decision of their own stay where they are: {', '.join(found['unaffected'])}",
+            "yellow",
+        )
     _print_members(found["members"])
     if not found["followed"]:
         print_line(
-            "not every bot follows yet; they will once they see the control store (look again with `gateway phase show`)",
+            "not every bot follows yet; they will once they see the control store "
+            "(look again with `gateway phase show`)",
             "bold red",
         )
     print_next(_NEXT[phase])

@@ -1,1 +1,1 @@
-"""The commands as typed: names, options, help. What they do stands in `gateway.cli.actions`, under the same names."""
+"""The commands as typed: names, options, help. What they do stands in `gateway.cli.actions`."""

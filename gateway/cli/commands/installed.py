@@ -27,7 +27,9 @@ def plugins(context: typer.Context, as_json: AsJson = False) -> None:
 
 def kinds(
     context: typer.Context,
-    name: Annotated[str | None, typer.Argument(metavar="[KIND]", help="Show the fields of this kind.")] = None,
+    name: Annotated[
+        str | None, typer.Argument(metavar="[KIND]", help="Show the fields of this kind.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """List the record kinds, or the fields of one."""

@@ -1,4 +1,4 @@
-"""Runs migrations on the connection that `gateway.sql.schema` hands over, inside its transaction and its lock."""
+"""Runs migrations on the connection that `gateway.sql.schema` hands over, in its transaction."""
 
 from __future__ import annotations
 

@@ -120,7 +120,7 @@ class YourStore:
     async def _run(
         self, work: Callable[Concatenate[sqlite3.Connection, P], T], *args: P.args, **kwargs: P.kwargs
     ) -> T:
-        """Do work on the store's thread. A caller that is cancelled stops waiting; the work ends as a whole."""
+        """Do work on the store's thread; a caller that is cancelled stops waiting only."""
         if not self._open:
             raise StoreUnavailableError("the store is closed; open the gateway again", backend=self._instance)
 

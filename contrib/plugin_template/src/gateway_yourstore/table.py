@@ -21,7 +21,7 @@ CREATE TABLE IF NOT EXISTS records (
   PRIMARY KEY (kind, tenant, key)
 ) WITHOUT ROWID
 """
-# The guard stands in the statement itself: reading first and writing then would let another process in between.
+# The guard stands in the statement itself: reading first and writing then would let others in between.
 _UPSERT = """
 INSERT INTO records VALUES (?, ?, ?, ?, ?, ?, ?, ?)
 ON CONFLICT DO UPDATE SET
@@ -77,8 +77,8 @@ def rows_of_keys(
 def all_rows(connection: sqlite3.Connection, kind: KindSpec, tenant: str) -> list[Row]:
     """Return every row of a kind.
 
-    A store with a query language answers queries itself, with `gateway.query` as the meaning to reproduce, and
-    so does not hold all rows in memory as this does.
+    A store with a query language answers queries itself, with `gateway.query` as the meaning to reproduce,
+    and so does not hold all rows in memory as this does.
     """
     return [_row(kind, tenant, found) for found in connection.execute(_SELECT, (kind.name, tenant))]
 

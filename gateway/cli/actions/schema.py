@@ -1,0 +1,159 @@
+"""The schemas of the stores that have one.
+
+A backend that declares `Capability.SCHEMA` has a module `schema` beside the one that opens it, with a
+function `schema_of(context)`. It is found by that rule because the command line must not know any backend
+by name.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any, Protocol
+
+from gateway.backend import Capability, OpenContext
+from gateway.cli.exits import ExitCode
+from gateway.cli.output import print_json, print_line, print_table
+from gateway.cli.session import Session
+from gateway.config import StoreConfig, open_context
+from gateway.errors import CapabilityError
+
+__all__ = [
+    "StoreSchema",
+    "check_schemas",
+    "downgrade_schemas",
+    "print_sql",
+    "schema_of",
+    "show_current",
+    "upgrade_schemas",
+]
+
+
+class StoreSchema(Protocol):
+    """What a backend's schema can do; `gateway.sql.schema.Schema` is one."""
+
+    def head(self) -> str:
+        """Return the revision this gateway needs."""
+        ...
+
+    def current(self) -> str | None:
+        """Return the revision the store is at."""
+        ...
+
+    def check(self) -> list[str]:
+        """Return what is wrong, in sentences."""
+        ...
+
+    def upgrade(self) -> list[str]:
+        """Bring the schema up to date, and return what was done."""
+        ...
+
+    def downgrade(self, revision: str, *, force: bool = False) -> list[str]:
+        """Go back to a revision, and return what went."""
+        ...
+
+    def sql(self, start: str = "base") -> str:
+        """Return the statements of an upgrade."""
+        ...
+
+
+def schema_of(session: Session, store: StoreConfig) -> StoreSchema:
+    """Return the schema of a store, without opening the store.
+
+    Raises:
+        CapabilityError: The backend has none, or does not say how to reach it.
+    """
+    if Capability.SCHEMA not in store.spec.capabilities:
+        raise CapabilityError(
+            f"{store.instance}: the {store.spec.name} backend has no schema; there is nothing to do"
+        )
+    package = store.spec.open.__module__.rpartition(".")[0]
+    try:
+        module = import_module(f"{package}.schema")
+        find: Any = module.schema_of
+    except (ImportError, AttributeError) as error:
+        raise CapabilityError(
+            f"{store.instance}: the {store.spec.name} backend declares a schema, but {package}.schema has no "
+            f"schema_of ({error}); install what it needs, or report it to its author"
+        ) from error
+    context: OpenContext = open_context(session.configuration, store, tuple(session.registry.kinds))
+    schema: StoreSchema = find(context)
+    return schema
+
+
+def _schemas(session: Session, name: str | None) -> list[tuple[str, StoreSchema]]:
+    """Return the schemas meant: of the named store, or of every store that has one.
+
+    Raises:
+        ConfigurationError: There is no store of that name.
+        CapabilityError: It has no schema, or no store has.
+    """
+    if name is not None:
+        return [(name, schema_of(session, session.configuration.store(name)))]
+    found = [
+        (store.instance, schema_of(session, store))
+        for store in session.configuration.stores
+        if Capability.SCHEMA in store.spec.capabilities
+    ]
+    if not found:
+        raise CapabilityError(
+            f"no store has a schema ({', '.join(session.instances)}); there is nothing to do"
+        )
+    return found
+
+
+def show_current(session: Session, name: str | None, *, as_json: bool) -> None:
+    """Print the revision of each store."""
+    found = [
+        {"store": store, "current": schema.current(), "head": schema.head()}
+        for store, schema in _schemas(session, name)
+    ]
+    if as_json:
+        print_json({"schemas": found})
+    else:
+        print_table(
+            ("store", "revision", "needed"),
+            [(one["store"], one["current"] or "none", one["head"]) for one in found],
+        )
+
+
+def check_schemas(session: Session, name: str | None, *, as_json: bool) -> ExitCode:
+    """Print what is wrong with each schema."""
+    found = [{"store": store, "problems": schema.check()} for store, schema in _schemas(session, name)]
+    if as_json:
+        print_json({"schemas": found})
+    else:
+        for one in found:
+            for problem in one["problems"]:
+                print_line(f"{one['store']}: {problem}", "bold red")
+            if not one["problems"]:
+                print_line(f"{one['store']}: the schema is what the registered kinds need", "green")
+    return ExitCode.PROBLEM if any(one["problems"] for one in found) else ExitCode.OK
+
+
+def upgrade_schemas(session: Session, name: str | None, *, as_json: bool) -> None:
+    """Upgrade each schema, and print what was done."""
+    _print_done([(store, schema.upgrade()) for store, schema in _schemas(session, name)], as_json=as_json)
+
+
+def downgrade_schemas(
+    session: Session, name: str | None, revision: str, *, force: bool, as_json: bool
+) -> None:
+    """Downgrade each schema, and print what went."""
+    done = [(store, schema.downgrade(revision, force=force)) for store, schema in _schemas(session, name)]
+    _print_done(done, as_json=as_json)
+
+
+def print_sql(session: Session, name: str | None, start: str) -> None:
+    """Print the statements of an upgrade."""
+    for store, schema in _schemas(session, name):
+        print_line(f"-- {store}")
+        print_line(schema.sql(start).rstrip())
+
+
+def _print_done(done: list[tuple[str, list[str]]], *, as_json: bool) -> None:
+    if as_json:
+        print_json({"schemas": [{"store": store, "done": steps} for store, steps in done]})
+        return
+    for store, steps in done:
+        for step in steps or ["nothing to do"]:
+            print_line(f"{store}: {step}")

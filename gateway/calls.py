@@ -110,8 +110,8 @@ class RecordCalls:
             if kind is not None and spec.name != kind:
                 raise InvalidRecordError(f"this call takes {self._kinds.get(kind).model.__name__}, not {type(record).__name__}")
             return spec, record
-        name = record if isinstance(record, str) else kind
-        if name is None or (record is not None and not isinstance(record, str)):
+        name = kind if record is None else record if kind is None else None
+        if not isinstance(name, str):
             raise InvalidRecordError(f"give a record object or keyword arguments, not {type(record).__name__}")
         spec = self._kinds.get(name)
         if spec.shape is Shape.LOG and spec.time_field is not None and spec.time_field not in fields:

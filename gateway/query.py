@@ -19,7 +19,7 @@ from gateway.records.kind import KindSpec
 from gateway.records.row import Key, Row
 from gateway.records.types import StorageType
 
-__all__ = ["Condition", "Op", "Query", "ReadRange", "in_range", "matches", "select"]
+__all__ = ["Condition", "Op", "Query", "ReadRange", "in_range", "matches", "position_of", "select"]
 
 
 class Op(StrEnum):

@@ -167,10 +167,11 @@ class Harness:
 
 
 def _paths_of(spec: BackendSpec) -> Iterator[str]:
-    for name in (spec.open.__module__, spec.settings.__module__):
-        for attribute, value in vars(sys.modules[name]).items():
-            if value is spec:
-                yield f"{name}:{attribute}"
+    """Yield where the spec can be imported from: the package that brings it. A test's own modules cannot be."""
+    package = spec.open.__module__.partition(".")[0]
+    for name, module in list(sys.modules.items()):
+        if name == package or name.startswith(f"{package}."):
+            yield from (f"{name}:{found}" for found, value in vars(module).items() if value is spec)
 
 
 @contextlib.contextmanager

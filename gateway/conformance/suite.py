@@ -53,7 +53,7 @@ class BackendConformance(
         spec: The backend under test.
         settings: How to open it; the defaults of the spec's settings class if this is None.
         spec_path: Where another process imports the spec from, as `package.module:ATTRIBUTE`. Only needed
-            where it is no attribute of the module that defines its `open` or its settings.
+            where it is no attribute of a module of the package that brings it.
     """
 
     spec: ClassVar[BackendSpec]

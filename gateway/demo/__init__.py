@@ -20,7 +20,8 @@ def main(
     Args:
         fast: Keep the pauses short, for tests.
         keep: Directory to play in, new or empty; it stays. None plays in a temporary one.
-        data: Directory of recorded data; None looks for one, and generates a market if there is none.
+        data: Directory of recorded data, or `generated`; None looks for one, and generates a market if there
+            is none.
         seed: Of the generator.
         json_output: Print the result as one JSON document, and the story on the error stream.
 

@@ -20,7 +20,7 @@ def run(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--keep", type=Path, metavar="DIR", help="play in this new or empty directory, and keep it"
     )
-    parser.add_argument("--data", type=Path, metavar="DIR", help="directory of recorded data")
+    parser.add_argument("--data", type=Path, metavar="DIR", help="directory of recorded data, or: generated")
     parser.add_argument("--seed", type=int, default=7, help="seed of the generated market")
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
     given = parser.parse_args(argv)

@@ -79,16 +79,16 @@ class Ledger:
     def fact_rows(self) -> list[Sequence[object]]:
         """Return what else is worth knowing, as a table of two columns."""
         compared = ", ".join(f"{self.comparisons[name]:,} {name}" for name in OUTCOMES[:3])
-        written = ", ".join(f"{name} {value:.1f} ms" for name, value in self.latency.items())
+        written = ", ".join(f"{name} {value:.1f}" for name, value in self.latency.items())
         facts: list[Sequence[object]] = [
             ("ticks traded", self.ticks),
             ("positions imported", self.imported),
-            ("positions recovered after kill -9", self.recovered),
+            ("recovered after kill -9", self.recovered),
             ("shadow reads", compared),
-            ("median write", written),
+            ("median write, ms", written),
         ]
         if self.totals is not None:
-            facts.append(("trades counted / operations", f"{self.totals.counted} / {self.totals.operations}"))
+            facts.append(("trades counted, operations", f"{self.totals.counted}, {self.totals.operations}"))
         return [*facts, ("seconds", f"{self.seconds:.1f}")]
 
     def as_json(self) -> dict[str, Any]:

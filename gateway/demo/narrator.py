@@ -113,12 +113,22 @@ class Narrator:
             yield
 
     def _panel(self, facts: Sequence[tuple[str, str]]) -> Panel:
-        grid = Table.grid(padding=(0, 3), expand=False)
-        for _ in facts:
-            grid.add_column(no_wrap=True)
-        grid.add_row(*(Text(name, style="dim") for name, _ in facts))
-        grid.add_row(*(Text(value, style="bold") for _, value in facts))
-        return Panel(grid, box=self._frame, border_style="cyan", title="paper bot", title_align="left")
+        half = (len(facts) + 1) // 2
+        lines = [self._facts(facts[:half]), self._facts(facts[half:])]
+        return Panel(
+            Text("\n").join(lines),
+            box=self._frame,
+            border_style="cyan",
+            title="paper bot",
+            title_align="left",
+        )
+
+    @staticmethod
+    def _facts(facts: Sequence[tuple[str, str]]) -> Text:
+        shown = [Text.assemble((name, "dim"), " ", (value, "bold")) for name, value in facts]
+        line = Text("   ").join(shown)
+        line.no_wrap = True
+        return line
 
     def _line(self, text: str, style: str = "") -> None:
         self.console.print(Text(text, style=style), soft_wrap=True)

@@ -30,6 +30,8 @@ __all__ = ["Options", "run"]
 
 OK, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
 DATA_VARIABLE: Final = "STORAGE_DEMO_DATA"
+GENERATED: Final = Path("generated")
+"""Asks for the generator where there are recorded data, too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +49,7 @@ def run(options: Options) -> int:
     """Play the demo and return its exit code."""
     narrator = Narrator(sys.stderr if options.json_output else sys.stdout)
     try:
-        data = find_data(options.data or _given_data())
+        data = _data(options.data)
         work = _directory(options.keep)
     except (InvalidRecordError, OSError) as error:
         narrator.fail(str(error))
@@ -64,9 +66,15 @@ def run(options: Options) -> int:
     return code
 
 
-def _given_data() -> Path | None:
-    given = os.environ.get(DATA_VARIABLE)
-    return Path(given) if given else None
+def _data(asked_for: Path | None) -> Path | None:
+    """Return the directory of recorded data that was asked for, or that is there; None for the generator.
+
+    Raises:
+        InvalidRecordError: There is no recording where one was asked for.
+    """
+    variable = os.environ.get(DATA_VARIABLE)
+    given = asked_for or (Path(variable) if variable else None)
+    return None if given == GENERATED else find_data(given)
 
 
 def _directory(keep: Path | None) -> Path:
@@ -141,8 +149,8 @@ def _sum_up(options: Options, stage: Stage, code: int) -> None:
     narrator.table(
         "Acknowledged writes", ("moment", "store", "acknowledged", "found", "lost"), ledger.proof_rows()
     )
-    columns = ("kind", "rows in json", "rows in sqlite", "digests", "sqlite at the end")
-    narrator.table("Both stores before the last step", columns, ledger.kind_rows())
+    columns = ("kind", "json", "sqlite", "digests", "sqlite at the end")
+    narrator.table("Rows in both stores before the last step", columns, ledger.kind_rows())
     narrator.table("The run", ("", ""), ledger.fact_rows())
 
 

@@ -22,8 +22,9 @@ __all__ = ["FAST", "SHOW", "Pace", "Stage"]
 T = TypeVar("T")
 
 _LOOK: Final = 0.05
-_LEAST_WRITES: Final = 100
-"""The bot's median covers this many writes, so after a step it speaks of what came after it alone."""
+_LEAST_WRITES: Final = 25
+_MEASURED_WRITES: Final = 100
+"""The bot's median covers this many writes; after so many it speaks of what came since the last step."""
 _MEMBER_AGE: Final = timedelta(minutes=1)
 
 
@@ -41,7 +42,7 @@ class Pace:
 
 
 SHOW: Final = Pace(watch=1.3, rate=50.0)
-FAST: Final = Pace(watch=0.0, rate=50.0)
+FAST: Final = Pace(watch=0.0, rate=40.0)
 
 
 class Stage:
@@ -108,15 +109,26 @@ class Stage:
             f"the running bot (process {self.bot.pid}) follows epoch {epoch}; it was not restarted"
         )
 
-    def trade(self) -> BotStatus:
+    def measure(self, stores: str) -> None:
+        """Let the bot trade, and note how long its writes take with the stores in use now.
+
+        Raises:
+            DemoError: It writes no more.
+        """
+        self.ledger.latency[stores] = self.trade(_MEASURED_WRITES).write_p50_ms
+
+    def trade(self, least: int = _LEAST_WRITES) -> BotStatus:
         """Let the bot trade for a while, and see that it does.
+
+        Args:
+            least: Writes that must be acknowledged meanwhile.
 
         Raises:
             DemoError: It writes no more.
         """
         before = self.bot.status.acknowledged
         time.sleep(self.pace.watch)
-        status = self.bot.wait_for(lambda now: now.acknowledged >= before + _LEAST_WRITES, "go on writing")
+        status = self.bot.wait_for(lambda now: now.acknowledged >= before + least, "go on writing")
         self.ledger.ticks = status.tick + 1
         self.ledger.note_comparisons(status)
         return status
@@ -179,6 +191,6 @@ class Stage:
             ("trades", f"{status.trades:,}"),
             ("open", str(len(status.open))),
             ("acknowledged", f"{status.acknowledged:,}"),
-            ("write p50", f"{status.write_p50_ms:.1f} ms"),
-            ("match/lagging/diverged", "/".join(f"{number:,}" for number in compared)),
+            ("p50", f"{status.write_p50_ms:.1f} ms"),
+            ("match/lag/diverged", "/".join(f"{number:,}" for number in compared)),
         ]

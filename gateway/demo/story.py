@@ -64,7 +64,7 @@ def _begin(stage: Stage, legacy: Path) -> None:
     stage.narrator.command("STORAGE_BACKENDS=json,sqlite STORAGE_PHASE=legacy python -m gateway.demo.bot")
     status = stage.bot.start()
     stage.narrator.done(f"process {status.pid} trades; it found {status.found_open} open positions")
-    stage.ledger.latency["json"] = stage.trade().write_p50_ms
+    stage.measure("json")
 
 
 def _write_both(stage: Stage) -> None:
@@ -81,7 +81,7 @@ def _copy_history(stage: Stage) -> None:
     )
     _copy(stage)
     _verify(stage)
-    stage.ledger.latency["json + sqlite"] = stage.trade().write_p50_ms
+    stage.measure("json + sqlite")
 
 
 def _copy(stage: Stage) -> None:
@@ -130,7 +130,7 @@ def _restart(stage: Stage) -> None:
     own = len(status.recovered)
     stage.require(
         held == (status.found_open, status.recovered) and own > 0,
-        f"process {status.pid} recovered its {own} open positions, {status.found_open} with the imported ones",
+        f"process {status.pid} recovered its {own} open positions, {status.found_open} with those imported",
         f"stored: {held}, recovered: {status.found_open, status.recovered}",
     )
     stage.ledger.recovered = own
@@ -165,7 +165,7 @@ def _wait_for_comparisons(stage: Stage) -> None:
     found = stage.ledger.comparisons
     stage.require(
         found["diverged"] == found["failed"] == 0,
-        f"{found['match']} reads match, {found['lagging']} lagged and caught up, {found['diverged']} diverged",
+        f"{found['match']} reads match, {found['lagging']} lagged for a moment, {found['diverged']} diverged",
     )
 
 
@@ -214,7 +214,7 @@ def _prove_agreement(stage: Stage, legacy: Path) -> None:
     rows = sum(one.rows_right for one in kinds)
     stage.require(
         len(kinds) >= _KINDS and all(one.ok and one.digests_equal for one in kinds),
-        f"json and sqlite agree: {len(kinds)} kinds, {rows:,} rows, digests equal, each row gives its own digest",
+        f"json and sqlite agree: {len(kinds)} kinds, {rows:,} rows, digests equal, every row intact",
         "; ".join(differing(kinds)[:5]),
     )
     intact = stage.look(lambda evidence: prove_imported(evidence, evidence.stores[-1], legacy))
@@ -242,7 +242,7 @@ def _complete(stage: Stage) -> None:
     )
     stage.set_phase("complete", "both stores agree", *_BOTH)
     stage.open_market()
-    stage.ledger.latency["sqlite"] = stage.trade().write_p50_ms
+    stage.measure("sqlite")
 
 
 def _end(stage: Stage) -> None:

@@ -351,7 +351,7 @@ def test_two_processes_upgrade_at_once(
         out, errors = child.communicate(timeout=60)
         assert child.returncode == 0, errors
         answers.append(out.strip())
-    assert sorted(answers) == ["[]", f"['upgraded from revision none to {HEAD}']"]
+    assert sorted(answers) == [f"['upgraded from revision none to {HEAD}']", "[]"]
     assert schema_with().check() == []
 
 

@@ -301,8 +301,8 @@ async def test_closing_has_a_deadline(bench: Bench) -> None:
     assert bench.outcomes() == {"shadow_dropped": 4}
 
 
-async def test_no_divergence_without_a_lost_order(bench: Bench) -> None:
-    """A descending listing in a page shorter than the kind matches, row for row."""
+async def test_what_the_caller_got_may_be_older_than_both(bench: Bench) -> None:
+    """A descending page matches row for row; one that only the caller saw otherwise was lagging."""
     shadow = bench.reader()
     for market in "abcdef":
         await bench.put(bench.row(market))
@@ -313,3 +313,20 @@ async def test_no_divergence_without_a_lost_order(bench: Bench) -> None:
     shadow.offer_query(bench.old, bench.new, query, list(reversed(rows)))
     await shadow.aclose()
     assert bench.outcomes() == {"shadow_match": 1, "shadow_lagging": 1}
+
+
+async def test_a_listing_in_another_order_diverges(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A store that gives the right rows in the wrong order is found out, once for the listing."""
+    shadow = bench.reader()
+    for market in "abc":
+        await bench.put(bench.row(market))
+    right = bench.new.query
+
+    async def backwards(query: Query) -> list[Row]:
+        return list(reversed(await right(query)))
+
+    monkeypatch.setattr(bench.new, "query", backwards)
+    shadow.offer_query(bench.old, bench.new, LISTING, await bench.old.query(LISTING))
+    await shadow.aclose()
+    assert bench.outcomes() == {"shadow_diverged": 1}
+    assert [one.reason for one in await bench.listed()] == ["listed in another order"]

@@ -1,0 +1,136 @@
+"""`gateway copy` and `gateway verify`, end to end from JSON files to SQLite."""
+
+from __future__ import annotations
+
+import sqlite3
+
+BOTH = ("--backends", "json,sqlite")
+
+
+def _moved(workplace) -> None:
+    workplace.fill("json", trades=50, positions=5)
+    assert workplace.run(*BOTH, "copy").code == 0
+
+
+def test_copy_brings_everything_and_verify_proves_it(workplace) -> None:
+    """After a copy the stores agree by digests, row for row."""
+    workplace.fill("json", trades=50, positions=5)
+    done = workplace.run(*BOTH, "copy", "--json")
+    copied = {one["kind"]: one for one in done.json["kinds"]}
+    assert (done.json["from"], done.json["to"], done.json["ok"]) == ("json", "sqlite", True)
+    assert (copied["trades"]["rows"], copied["trades"]["written"], copied["positions"]["written"]) == (50, 50, 5)
+    verified = workplace.run(*BOTH, "verify", "--deep", "--json")
+    assert verified.code == 0
+    kinds = {one["kind"]: one for one in verified.json["kinds"]}
+    assert kinds["trades"]["rows"] == {"json": 50, "sqlite": 50}
+    assert all(one["digests_equal"] for one in kinds.values())
+    shown = workplace.run(*BOTH, "verify")
+    assert "json and sqlite agree" in shown.out
+
+
+def test_copying_twice_changes_nothing(workplace) -> None:
+    """The second copy leaves the target as it was."""
+    _moved(workplace)
+    before = workplace.run(*BOTH, "export", "trades", "--store", "sqlite").out
+    assert workplace.run(*BOTH, "copy").code == 0
+    assert workplace.run(*BOTH, "export", "trades", "--store", "sqlite").out == before
+
+
+def test_a_dry_run_says_what_would_be_copied_and_writes_nothing(workplace) -> None:
+    """Rows that the target lacks are counted, and still lacking afterwards."""
+    workplace.fill("json", trades=6, positions=0)
+    workplace.fill("sqlite", trades=2, positions=0)
+    done = workplace.run(*BOTH, "copy", "--dry-run", "--kind", "trades", "--json")
+    assert done.json["dry_run"] is True
+    assert done.json["kinds"][0]["rows"] == 6
+    assert len(workplace.run("--backends", "sqlite", "export", "trades").out.splitlines()) == 2
+
+
+def test_one_kind_is_copied_with_its_companions(workplace) -> None:
+    """--kind takes along the kinds that move with it, and nothing else."""
+    workplace.fill("json")
+    done = workplace.run(*BOTH, "copy", "--kind", "positions", "--json")
+    assert [one["kind"] for one in done.json["kinds"]] == ["positions", "closed_positions"]
+    assert workplace.run("--backends", "sqlite", "export", "trades").out == ""
+
+
+def test_copy_goes_the_other_way_on_request(workplace) -> None:
+    """--from and --to turn the direction; one of them is enough."""
+    workplace.fill("sqlite", trades=3)
+    workplace.fill("json", trades=0, positions=0)
+    done = workplace.run(*BOTH, "copy", "--from", "sqlite", "--json")
+    assert (done.json["from"], done.json["to"]) == ("sqlite", "json")
+    assert workplace.run(*BOTH, "verify").code == 0
+    again = workplace.run(*BOTH, "copy", "--to", "json", "--json")
+    assert again.json["from"] == "sqlite"
+
+
+def test_damaged_rows_are_named_and_not_copied(workplace) -> None:
+    """A row that does not give its digest stays behind, is named, and the exit code says so."""
+    workplace.fill("json", trades=0, positions=3)
+    file = workplace.path / "storage" / "json" / "positions" / "m1.json"
+    file.write_text(file.read_text().replace('"YES"', '"NO"'))
+    done = workplace.run(*BOTH, "copy", "--json")
+    assert done.code == 1
+    positions = next(one for one in done.json["kinds"] if one["kind"] == "positions")
+    assert (positions["written"], positions["corrupt"], positions["corrupt_keys"]) == (2, 1, [["m1"]])
+    assert "m1 is damaged" in workplace.run(*BOTH, "copy").out
+
+
+def test_verify_names_each_key_that_differs_and_why(workplace) -> None:
+    """Missing, changed and additional rows are named with the store and the reason; the exit code is 1."""
+    _moved(workplace)
+    connection = sqlite3.connect(workplace.path / "storage" / "gateway.db", isolation_level=None)
+    connection.execute("DELETE FROM trades WHERE record_id = 't0003'")
+    connection.execute("UPDATE trades SET side = 'NO' WHERE record_id = 't0004'")
+    connection.execute("DELETE FROM positions WHERE condition_id = 'm2'")
+    connection.close()
+    done = workplace.run(*BOTH, "verify", "--deep", "--json")
+    assert done.code == 1
+    found = {tuple(one["key"]): one for kind in done.json["kinds"] for one in kind["differences"]}
+    assert set(found) == {("t0003",), ("t0004",), ("m2",)}
+    assert found["t0003",]["reason"] == "missing on sqlite"
+    assert "sqlite" in found["t0004",]["reason"]
+    shown = workplace.run(*BOTH, "verify", "--deep").out
+    assert "trades t0003: missing on sqlite" in shown
+    assert "gateway copy" in shown
+    assert workplace.run(*BOTH, "copy").code == 0
+    assert workplace.run(*BOTH, "verify", "--kind", "positions").code == 0
+
+
+def test_one_store_can_be_verified_against_its_own_digests(workplace) -> None:
+    """With one store, --deep finds a row that was changed behind the gateway's back."""
+    workplace.fill("json", trades=3)
+    assert workplace.run("--backends", "json", "verify").code == 2
+    assert workplace.run("--backends", "json", "verify", "--deep").code == 0
+    file = workplace.path / "storage" / "json" / "positions" / "m1.json"
+    file.write_text(file.read_text().replace('"YES"', '"NO"'))
+    done = workplace.run("--backends", "json", "verify", "--deep", "--json")
+    assert done.code == 1
+    assert [one["key"] for kind in done.json["kinds"] for one in kind["differences"]] == [["m1"]]
+
+
+def test_wrong_ends_are_refused(workplace) -> None:
+    """One store, equal ends and unknown ends each get a sentence and exit code 2."""
+    workplace.fill("json,sqlite", trades=1)
+    for arguments, sentence in (
+        (("--backends", "json", "copy"), "needs two stores"),
+        ((*BOTH, "copy", "--from", "json", "--to", "json"), "both name 'json'"),
+        ((*BOTH, "copy", "--from", "oracle"), "no store 'oracle'"),
+        ((*BOTH, "copy", "--kind", "orders"), "no record kind 'orders'"),
+        ((*BOTH, "verify", "--kind", "orders"), "no record kind 'orders'"),
+    ):
+        done = workplace.run(*arguments)
+        assert done.code == 2, arguments
+        assert sentence in done.err
+
+
+def test_a_copy_into_a_store_that_a_bot_owns_is_refused(workplace) -> None:
+    """JSON files take one writer: copying into them while a bot holds them is refused, and nothing is written."""
+    from gateway import SyncGateway
+
+    workplace.fill("sqlite", trades=1, positions=0)
+    with SyncGateway("json", environ={}, env_file=None, data_dir=workplace.path / "storage"):
+        done = workplace.run(*BOTH, "copy", "--to", "json", "--json")
+    assert done.code == 3
+    assert done.error["type"] == "StoreLockedError"

@@ -54,8 +54,9 @@ CREATE TABLE positions (
 CREATE INDEX idx_positions_open ON positions(is_open) WHERE is_open = 1;
 CREATE INDEX idx_positions_condition ON positions(condition_id);
 """
-HAND_SAVE = """INSERT INTO positions (condition_id, market_name, side, entry_price, amount, trailing_stop_price, is_open, opened_at)
-    VALUES (?,?,?,?,?,?,?,?) ON CONFLICT(condition_id) DO UPDATE SET market_name=excluded.market_name, side=excluded.side,
+HAND_SAVE = """INSERT INTO positions (condition_id, market_name, side, entry_price, amount, trailing_stop_price,
+    is_open, opened_at) VALUES (?,?,?,?,?,?,?,?) ON CONFLICT(condition_id) DO UPDATE SET
+    market_name=excluded.market_name, side=excluded.side,
     entry_price=excluded.entry_price, amount=excluded.amount, trailing_stop_price=excluded.trailing_stop_price,
     is_open=excluded.is_open, opened_at=excluded.opened_at, updated_at=CURRENT_TIMESTAMP"""
 

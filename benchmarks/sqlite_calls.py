@@ -23,7 +23,7 @@ SIZES = {1: 3_000, 64: 16_000}
 
 
 async def by_hand_shared(path: Path, rows: list[tuple[object, ...]], tasks: int) -> float:
-    """execute + commit on one shared connection: callers' transactions mix."""
+    """Execute + commit on one shared connection: callers' transactions mix."""
     connection = await rounds.hand_connection(path, rounds.HAND_TRADES)
 
     async def insert(row: tuple[object, ...]) -> None:
@@ -36,7 +36,9 @@ async def by_hand_shared(path: Path, rows: list[tuple[object, ...]], tasks: int)
         await connection.close()
 
 
-async def by_hand_locked(path: Path, schema: str, statement: str, rows: list[tuple[object, ...]], tasks: int) -> float:
+async def by_hand_locked(
+    path: Path, schema: str, statement: str, rows: list[tuple[object, ...]], tasks: int
+) -> float:
     """The same with a lock around both, the correct form."""
     connection = await rounds.hand_connection(path, schema)
     lock = asyncio.Lock()
@@ -111,7 +113,12 @@ async def bulk(directory: Path, contest: rounds.Contest, count: int = 10_000) ->
 def raw(directory: Path, contest: rounds.Contest, count: int) -> None:
     """Copy the rows just written into an empty table of the same making."""
     with sqlite3.connect(directory / "many" / "gateway.db") as source:
-        schema = [sql for (sql,) in source.execute("SELECT sql FROM sqlite_master WHERE tbl_name='trades' AND sql IS NOT NULL")]
+        schema = [
+            sql
+            for (sql,) in source.execute(
+                "SELECT sql FROM sqlite_master WHERE tbl_name='trades' AND sql IS NOT NULL"
+            )
+        ]
         rows = source.execute("SELECT * FROM trades").fetchall()
     source.close()
     target = sqlite3.connect(directory / "raw.db", isolation_level=None)
@@ -132,12 +139,18 @@ async def one_round(contest: rounds.Contest) -> None:
         for tasks, size in SIZES.items():
             fields = rounds.trade_fields(size)
             rows = [rounds.hand_row(item) for item in fields]
-            contest.add(f"insert, {tasks}, shared", await by_hand_shared(base / f"shared{tasks}.db", rows, tasks))
-            contest.add(f"insert, {tasks}, gateway", await gateway_trades(base / f"gateway{tasks}", fields, tasks))
+            contest.add(
+                f"insert, {tasks}, shared", await by_hand_shared(base / f"shared{tasks}.db", rows, tasks)
+            )
+            contest.add(
+                f"insert, {tasks}, gateway", await gateway_trades(base / f"gateway{tasks}", fields, tasks)
+            )
             locked = rows[: size // (1 if tasks == 1 else 4)]
             contest.add(
                 f"insert, {tasks}, locked",
-                await by_hand_locked(base / f"lock{tasks}.db", rounds.HAND_TRADES, rounds.HAND_INSERT, locked, tasks),
+                await by_hand_locked(
+                    base / f"lock{tasks}.db", rounds.HAND_TRADES, rounds.HAND_INSERT, locked, tasks
+                ),
             )
         saves = rounds.position_fields(SIZES[64])
         hand = [rounds.hand_position(item) for item in saves][: SIZES[64] // 4]
@@ -154,18 +167,57 @@ async def one_round(contest: rounds.Contest) -> None:
 
 ROWS = (
     ("`insert_trade`, 1 task", "insert, 1, gateway", "insert, 1, shared", "aiosqlite execute + commit", 1.3),
-    ("`insert_trade`, 64 tasks", "insert, 64, gateway", "insert, 64, shared", "the same on a shared connection, no lock (loses rows)", 1.7),
-    ("`insert_trade`, 64 tasks", "insert, 64, gateway", "insert, 64, locked", "the same with a lock around both (correct)", 9.0),
-    ("`save_position`, 64 tasks", "save, 64, gateway", "save, 64, locked", "upsert + commit with a lock (correct)", 12.0),
-    ("`load_position`, 1 task", "read, 1 task, gateway", "read, 1 task, by hand", "aiosqlite execute + fetchall", 2.0),
-    ("`load_position`, 64 tasks", "read, 64 tasks, gateway", "read, 64 tasks, by hand", "aiosqlite execute + fetchall", None),
-    ("`put_many`, 10,000 trades", "put_many, gateway", "put_many, raw executemany", "one sqlite3 `executemany` transaction, same table", 0.45),
+    (
+        "`insert_trade`, 64 tasks",
+        "insert, 64, gateway",
+        "insert, 64, shared",
+        "the same on a shared connection, no lock (loses rows)",
+        1.7,
+    ),
+    (
+        "`insert_trade`, 64 tasks",
+        "insert, 64, gateway",
+        "insert, 64, locked",
+        "the same with a lock around both (correct)",
+        9.0,
+    ),
+    (
+        "`save_position`, 64 tasks",
+        "save, 64, gateway",
+        "save, 64, locked",
+        "upsert + commit with a lock (correct)",
+        12.0,
+    ),
+    (
+        "`load_position`, 1 task",
+        "read, 1 task, gateway",
+        "read, 1 task, by hand",
+        "aiosqlite execute + fetchall",
+        2.0,
+    ),
+    (
+        "`load_position`, 64 tasks",
+        "read, 64 tasks, gateway",
+        "read, 64 tasks, by hand",
+        "aiosqlite execute + fetchall",
+        None,
+    ),
+    (
+        "`put_many`, 10,000 trades",
+        "put_many, gateway",
+        "put_many, raw executemany",
+        "one sqlite3 `executemany` transaction, same table",
+        0.45,
+    ),
 )
 
 
 def table(contest: rounds.Contest) -> str:
     """Return the figures as a Markdown table."""
-    lines = ["| call | gateway, ops/s | by hand | by hand, ops/s | ratio | goal |", "|---|---|---|---|---|---|"]
+    lines = [
+        "| call | gateway, ops/s | by hand | by hand, ops/s | ratio | goal |",
+        "|---|---|---|---|---|---|",
+    ]
     for call, ours, theirs, how, goal in ROWS:
         goal_text = f"{goal:g}x" if goal is not None else "-"
         lines.append(

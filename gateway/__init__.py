@@ -14,7 +14,16 @@ if TYPE_CHECKING:
     from gateway.api import Ack, GatewayHealth, Page, Session, StorageGateway
     from gateway.errors import GatewayError, InvalidRecordError, MirrorWriteError, StoreError
     from gateway.gateway import Gateway
-    from gateway.records import Alert, DailyStats, Event, OrderBookSnapshot, Position, Record, Trade, record_kind
+    from gateway.records import (
+        Alert,
+        DailyStats,
+        Event,
+        OrderBookSnapshot,
+        Position,
+        Record,
+        Trade,
+        record_kind,
+    )
     from gateway.sync import SyncGateway
 
 __all__ = [
@@ -43,7 +52,16 @@ _HOMES = {
     "gateway.api": ("Ack", "GatewayHealth", "Page", "Session", "StorageGateway"),
     "gateway.errors": ("GatewayError", "InvalidRecordError", "MirrorWriteError", "StoreError"),
     "gateway.gateway": ("Gateway",),
-    "gateway.records": ("Alert", "DailyStats", "Event", "OrderBookSnapshot", "Position", "Record", "Trade", "record_kind"),
+    "gateway.records": (
+        "Alert",
+        "DailyStats",
+        "Event",
+        "OrderBookSnapshot",
+        "Position",
+        "Record",
+        "Trade",
+        "record_kind",
+    ),
     "gateway.sync": ("SyncGateway",),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
@@ -54,7 +72,7 @@ except PackageNotFoundError:  # a source tree that is not installed
     __version__ = "0"
 
 
-def __getattr__(name: str) -> Any:  # noqa: ANN401 - whatever the name stands for
+def __getattr__(name: str) -> Any:
     """Import a public name when it is first used, so that a plugin pays only for what it needs."""
     home = _HOME_OF.get(name)
     if home is None:

@@ -496,5 +496,7 @@ class Maintenance(Protocol):
         ...
 
 
-class StorageGateway(Positions, Trades, Events, Snapshots, Alerts, Statistics, Records, Maintenance, Protocol):
+class StorageGateway(
+    Positions, Trades, Events, Snapshots, Alerts, Statistics, Records, Maintenance, Protocol
+):
     """Everything a bot can call."""

@@ -85,7 +85,10 @@ class BackendSettings(BaseModel):
     def __repr_args__(self) -> Iterable[tuple[str | None, Any]]:
         """Show the settings without the passwords that they may hold."""
         for name, value in super().__repr_args__():
-            yield name, "***" if is_secret_name(name or "") else redact(value) if isinstance(value, str) else value
+            yield (
+                name,
+                "***" if is_secret_name(name or "") else redact(value) if isinstance(value, str) else value,
+            )
 
 
 @dataclass(frozen=True, slots=True)

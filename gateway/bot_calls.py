@@ -65,7 +65,12 @@ class BotCalls(RecordCalls):
         pnl: Number | None = None,
     ) -> Position | None:
         """Close a market's position; see `gateway.api.Positions.close_position`."""
-        given = {"closed_at": closed_at or datetime.now(UTC), "close_reason": reason, "exit_price": exit_price, "pnl": pnl}
+        given = {
+            "closed_at": closed_at or datetime.now(UTC),
+            "close_reason": reason,
+            "exit_price": exit_price,
+            "pnl": pnl,
+        }
         fields = {name: value for name, value in given.items() if value is not None}
         for name, value in fields.items():
             codec_of(POSITIONS).encode_field(name, value)  # refuse bad arguments before any store is asked
@@ -138,7 +143,8 @@ class BotCalls(RecordCalls):
         """Return the recorded sessions; see `gateway.api.Events.list_sessions`."""
         groups = await self.engine.summarize(Summarize(EVENTS, self.engine.stamper.tenant, by="session_id"))
         sessions = [
-            Session(str(group.value), group.rows, from_micros(group.first or 0), from_micros(group.last or 0)) for group in groups
+            Session(str(group.value), group.rows, from_micros(group.first or 0), from_micros(group.last or 0))
+            for group in groups
         ]
         return sorted(sessions, key=lambda session: (session.started_at, session.session_id), reverse=True)
 
@@ -169,7 +175,9 @@ class BotCalls(RecordCalls):
         order: Order = "desc",
     ) -> list[OrderBookSnapshot]:
         """Return stored snapshots; see `gateway.api.Snapshots.get_snapshots`."""
-        rows = await self._list(ORDER_BOOK_SNAPSHOTS, {"condition_id": condition_id}, since, until, order, limit)
+        rows = await self._list(
+            ORDER_BOOK_SNAPSHOTS, {"condition_id": condition_id}, since, until, order, limit
+        )
         return [cast("OrderBookSnapshot", row.record()) for row in rows]
 
     # Alerts
@@ -194,7 +202,9 @@ class BotCalls(RecordCalls):
         order: Order = "desc",
     ) -> list[Alert]:
         """Return alerts; see `gateway.api.Alerts.get_alerts`."""
-        rows = await self._list(ALERTS, {"alert_type": alert_type, "level": level}, since, until, order, limit)
+        rows = await self._list(
+            ALERTS, {"alert_type": alert_type, "level": level}, since, until, order, limit
+        )
         return [cast("Alert", row.record()) for row in rows]
 
     # Statistics
@@ -236,7 +246,9 @@ class BotCalls(RecordCalls):
             return self.engine.stamper.new_id()
         return str(key_of(OPERATIONS, (operation_id,))[0])
 
-    async def _change_stats(self, day: str, deltas: dict[str, Any], balance: Any, operation: str | None) -> DailyStats:
+    async def _change_stats(
+        self, day: str, deltas: dict[str, Any], balance: Any, operation: str | None
+    ) -> DailyStats:
         lead = KeyRef(DAILY_STATS, (day,))
         noted = (KeyRef(OPERATIONS, (operation,)),) if operation is not None else ()
         change = StatsChange(self.engine.stamper, day, deltas, balance, operation, datetime.now(UTC))

@@ -47,7 +47,9 @@ class Buffer:
         options: Bounds.
     """
 
-    def __init__(self, write: Callable[[Sequence[Row]], Awaitable[None]], options: BufferOptions | None = None) -> None:
+    def __init__(
+        self, write: Callable[[Sequence[Row]], Awaitable[None]], options: BufferOptions | None = None
+    ) -> None:
         self._write = write
         self._options = options or BufferOptions()
         self._rows: deque[Row] = deque()
@@ -108,7 +110,9 @@ class Buffer:
         try:
             await self.flush()
         except GatewayError as error:
-            error.add_note(f"{len(self._rows)} buffered rows could not be written before closing and are lost")
+            error.add_note(
+                f"{len(self._rows)} buffered rows could not be written before closing and are lost"
+            )
             raise
         finally:
             self._disarm()
@@ -150,7 +154,9 @@ class Buffer:
         except GatewayError as error:
             self.failures += 1
             self._pause = min(_RETRY_MAX, max(self._options.seconds, self._pause * 2 or 0.1))
-            _log.warning("%d buffered rows wait, trying again in %.1f s: %s", len(self._rows), self._pause, error)
+            _log.warning(
+                "%d buffered rows wait, trying again in %.1f s: %s", len(self._rows), self._pause, error
+            )
 
     def _rest(self, _: asyncio.Task[None]) -> None:
         """Decide, when a flush has ended, when the next one begins."""

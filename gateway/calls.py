@@ -38,13 +38,19 @@ class RecordCalls:
 
     async def put(self, record: Record | str, /, **fields: Any) -> Ack:
         """Store one record; see `gateway.api.Records.put`."""
+        if isinstance(record, str):
+            _writable(
+                self._kinds.get(record)
+            )  # before its fields are looked at: that would be the wrong complaint
         kind, made = self._record(record, fields)
         return await self.engine.put(_writable(kind), made)
 
     async def put_many(self, records: Iterable[Record], /) -> int:
         """Store many records; see `gateway.api.Records.put_many`."""
         writable = {kind.model: _checked(kind) for kind in self._kinds}
-        return await self.engine.put_many(records, lambda model: writable.get(model) or _writable(self._kinds.of(model)))
+        return await self.engine.put_many(
+            records, lambda model: writable.get(model) or _writable(self._kinds.of(model))
+        )
 
     async def get(self, kind: str, *key: Any) -> Record | None:
         """Return one record by its key; see `gateway.api.Records.get`."""
@@ -94,25 +100,33 @@ class RecordCalls:
         spec = self._kinds.get(kind)
         age = older_than if older_than is not None else spec.retention
         if spec.shape is not Shape.LOG and spec.retention is None:
-            raise InvalidRecordError(f"{kind} holds what is current, whatever its age, so it is not purged; delete records by key")
+            raise InvalidRecordError(
+                f"{kind} holds what is current, whatever its age, so it is not purged; delete records by key"
+            )
         if age is None:
             raise InvalidRecordError(f"{kind} declares no retention; say older_than=timedelta(days=...)")
         if age <= timedelta(0):
             raise InvalidRecordError("older_than must be positive")
         return await self.engine.purge(spec, datetime.now(UTC) - age)
 
-    def _record(self, record: Record | str | None, fields: dict[str, Any], kind: str | None = None) -> tuple[KindSpec, Record]:
+    def _record(
+        self, record: Record | str | None, fields: dict[str, Any], kind: str | None = None
+    ) -> tuple[KindSpec, Record]:
         """Return the record that a call was given, as an object or as fields, and its kind."""
         if isinstance(record, Record):
             if fields:
                 raise InvalidRecordError("give a record object or keyword arguments, not both")
             spec = self._kinds.of(type(record))
             if kind is not None and spec.name != kind:
-                raise InvalidRecordError(f"this call takes {self._kinds.get(kind).model.__name__}, not {type(record).__name__}")
+                raise InvalidRecordError(
+                    f"this call takes {self._kinds.get(kind).model.__name__}, not {type(record).__name__}"
+                )
             return spec, record
         name = kind if record is None else record if kind is None else None
         if not isinstance(name, str):
-            raise InvalidRecordError(f"give a record object or keyword arguments, not {type(record).__name__}")
+            raise InvalidRecordError(
+                f"give a record object or keyword arguments, not {type(record).__name__}"
+            )
         spec = self._kinds.get(name)
         if spec.shape is Shape.LOG and spec.time_field is not None and spec.time_field not in fields:
             fields = {spec.time_field: datetime.now(UTC), **fields}
@@ -135,7 +149,9 @@ class RecordCalls:
         if order not in {"asc", "desc"}:
             raise InvalidRecordError(f"order is 'asc' or 'desc', not {order!r}")
         if not 1 <= limit <= MAX_LIMIT:
-            raise InvalidRecordError(f"limit is between 1 and {MAX_LIMIT}, not {limit}; use stream() for more")
+            raise InvalidRecordError(
+                f"limit is between 1 and {MAX_LIMIT}, not {limit}; use stream() for more"
+            )
         return Query(
             kind,
             self.engine.stamper.tenant,
@@ -178,8 +194,11 @@ def _writable(kind: KindSpec) -> KindSpec:
     """Refuse plain writes to kinds that only change in step with something else."""
     if kind.shape is Shape.COUNTER:
         raise InvalidRecordError(
-            f"{kind.name} changes by deltas, so that two writers never overwrite each other's count; use update_{kind.name}"
+            f"{kind.name} changes by deltas, so that two writers never overwrite each other's count; "
+            f"use update_{kind.name}"
         )
     if kind.companion_of is not None:
-        raise InvalidRecordError(f"{kind.name} is written by the gateway, together with {kind.companion_of}; write that instead")
+        raise InvalidRecordError(
+            f"{kind.name} is written by the gateway, together with {kind.companion_of}; write that instead"
+        )
     return kind

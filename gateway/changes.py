@@ -100,14 +100,18 @@ class StatsChange:
         live = _live(row)
         held = live.record() if live is not None else None
         totals = held if isinstance(held, DailyStats) else DailyStats(date=self.date)
-        if any(_live(note) is not None for note in applied) or (self.operation_id is None and held is not None):
+        if any(_live(note) is not None for note in applied) or (
+            self.operation_id is None and held is not None
+        ):
             self.result = totals
             return ()
         _after(self.stamper, current)
         self.result = self._added(totals)
         rows = [self.stamper.stamp(DAILY_STATS, self.result)]
         if self.operation_id is not None:
-            note = Operation(operation_id=self.operation_id, kind=DAILY_STATS.name, key=self.date, applied_at=self.now)
+            note = Operation(
+                operation_id=self.operation_id, kind=DAILY_STATS.name, key=self.date, applied_at=self.now
+            )
             rows.append(self.stamper.stamp(OPERATIONS, note))
         return rows
 
@@ -148,5 +152,3 @@ class DeleteChange:
         _after(self.stamper, current)
         moment = row.values[self.kind.index(self.kind.time_field)] if self.kind.time_field else None
         return (self.stamper.tombstone(self.kind, self.key, moment),)
-
-

@@ -71,7 +71,8 @@ class Store:
         """
         if capability not in self.spec.capabilities:
             raise CapabilityError(
-                f"{self.name}: the {self.spec.name} backend cannot {purpose} (it does not declare {capability.value!r}); "
+                f"{self.name}: the {self.spec.name} backend cannot {purpose} (it does not declare "
+                f"{capability.value!r}); "
                 "choose another store for this kind"
             )
 
@@ -130,8 +131,8 @@ class Store:
         except asyncio.CancelledError:
             if self._deadlines.gave_up(call):
                 raise StoreTimeoutError(
-                    f"no answer to {hook} within {self._deadlines.seconds} s; whether a write was applied is unknown, and "
-                    "repeating it is safe. Check the store, or raise STORAGE_TIMEOUT",
+                    f"no answer to {hook} within {self._deadlines.seconds} s; whether a write was applied "
+                    "is unknown, and repeating it is safe. Check the store, or raise STORAGE_TIMEOUT",
                     backend=self.name,
                 ) from None
             raise
@@ -154,11 +155,19 @@ class Store:
     async def _wrapped(self, hook: str, payload: Any) -> AsyncIterator[None]:
         """Run in a span, and inside the context managers that `gateway_wrap` plugins return."""
         operation = hook.removeprefix("gateway_")
-        size = len(payload.steps) if isinstance(payload, WriteBatch) else len(payload) if isinstance(payload, tuple) else 1
+        size = (
+            len(payload.steps)
+            if isinstance(payload, WriteBatch)
+            else len(payload)
+            if isinstance(payload, tuple)
+            else 1
+        )
         attributes = store_attributes(self.spec.name, operation, store=self.name, size=size)
         async with AsyncExitStack() as stack:
             stack.enter_context(span(f"gateway.{operation}", attributes))
-            for manager in self._wrap(call=BackendCall(self.name, hook, payload)) if self._wrap is not None else ():
+            for manager in (
+                self._wrap(call=BackendCall(self.name, hook, payload)) if self._wrap is not None else ()
+            ):
                 await stack.enter_async_context(manager)
             yield
 

@@ -14,7 +14,7 @@ from datetime import datetime
 from typing import Final, Protocol
 
 from gateway.api import Ack
-from gateway.backend import Capability, GroupSummary, KeyRef, Step, Summarize, Update
+from gateway.backend import Capability, GroupSummary, KeyRef, Summarize, Update
 from gateway.dispatch import Store
 from gateway.errors import MirrorWriteError, StoreError
 from gateway.lanes import Lane, LaneOptions, Outcome
@@ -52,7 +52,15 @@ class Path:
 class ReadObserver(Protocol):
     """Gets to see reads after they were answered, to repeat some on the shadow. Must return at once and never raise."""
 
-    def offer_keys(self, reader: Store, shadow: Store, kind: KindSpec, tenant: str, keys: Sequence[Key], rows: Sequence[Row | None]) -> None:
+    def offer_keys(
+        self,
+        reader: Store,
+        shadow: Store,
+        kind: KindSpec,
+        tenant: str,
+        keys: Sequence[Key],
+        rows: Sequence[Row | None],
+    ) -> None:
         """Offer a read by key."""
         ...
 
@@ -152,7 +160,9 @@ class Engine:
             row, outcome = await self._put_again(kind, record, path, outcome)
         return _ack(row, path.route, outcome)
 
-    async def _put_again(self, kind: KindSpec, record: Record, path: Path, outcome: Outcome) -> tuple[Row, Outcome]:
+    async def _put_again(
+        self, kind: KindSpec, record: Record, path: Path, outcome: Outcome
+    ) -> tuple[Row, Outcome]:
         """Repeat a write that lost against a row of a machine whose clock is ahead: what is written last must win."""
         row = self.stamper.stamp(kind, record)
         for _ in range(MAX_RESTAMPS):
@@ -178,7 +188,9 @@ class Engine:
         for row in rows:
             ways.setdefault(self.path(row.kind, row.key), []).append(row)
         chunks = [(path, part) for path, own in ways.items() for part in _chunks(own)]
-        outcomes = await asyncio.gather(*(path.lane.write(part, path.followers) for path, part in chunks), return_exceptions=True)
+        outcomes = await asyncio.gather(
+            *(path.lane.write(part, path.followers) for path, part in chunks), return_exceptions=True
+        )
         for outcome in outcomes:
             if isinstance(outcome, BaseException):
                 raise outcome
@@ -208,7 +220,9 @@ class Engine:
         await self.put_rows(rows)
         return count + len(rows)
 
-    async def update(self, lead: KeyRef, reads: Sequence[KeyRef], apply: Callable[[Sequence[Row | None]], Sequence[Row]]) -> Outcome:
+    async def update(
+        self, lead: KeyRef, reads: Sequence[KeyRef], apply: Callable[[Sequence[Row | None]], Sequence[Row]]
+    ) -> Outcome:
         """Read rows and write what `apply` makes of them, along the way of the leading key, with nobody in between.
 
         Raises:
@@ -223,7 +237,17 @@ class Engine:
         step = Update(self.stamper.tenant, tuple(reads), apply)
         outcome = await path.lane.write((step,), path.followers)
         if outcome.failures:
-            raise MirrorWriteError(Ack(lead.kind.name, lead.key, None, self.stamper.clock.last, path.route.primary, outcome.mirrored), outcome.failures)
+            raise MirrorWriteError(
+                Ack(
+                    lead.kind.name,
+                    lead.key,
+                    None,
+                    self.stamper.clock.last,
+                    path.route.primary,
+                    outcome.mirrored,
+                ),
+                outcome.failures,
+            )
         return outcome
 
     async def get(self, kind: KindSpec, key: Key) -> Row | None:
@@ -233,7 +257,14 @@ class Engine:
         row = await path.reader.get(kind, self.stamper.tenant, key)
         if path.route.shadow is not None and self.observer is not None:
             stores = self.stores
-            self.observer.offer_keys(stores[path.route.reader], stores[path.route.shadow], kind, self.stamper.tenant, (key,), (row,))
+            self.observer.offer_keys(
+                stores[path.route.reader],
+                stores[path.route.shadow],
+                kind,
+                self.stamper.tenant,
+                (key,),
+                (row,),
+            )
         return None if row is None or row.deleted else row
 
     async def query(self, query: Query) -> Sequence[Row]:
@@ -282,7 +313,15 @@ def _chunks(rows: Sequence[Row]) -> list[Sequence[Row]]:
 
 
 def _after(query: Query, row: Row) -> Query:
-    return Query(query.kind, query.tenant, query.where, query.descending, query.limit, row.position, query.include_deleted)
+    return Query(
+        query.kind,
+        query.tenant,
+        query.where,
+        query.descending,
+        query.limit,
+        row.position,
+        query.include_deleted,
+    )
 
 
 def _ack(row: Row, route: Route, outcome: Outcome) -> Ack:

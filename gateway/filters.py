@@ -41,13 +41,17 @@ def _condition(codec: Codec, name: str, value: Any) -> Condition:
         op = Op(suffix or "eq")
     except ValueError:
         raise InvalidRecordError(
-            f"{codec.kind.name}: filter {name!r} ends in an unknown operator; use {field} or {field}__ne, __lt, __le, __gt, __ge, __in"
+            f"{codec.kind.name}: filter {name!r} ends in an unknown operator; use {field} or {field}__ne, "
+            "__lt, __le, __gt, __ge, __in"
         ) from None
     if op is Op.IN:
         return Condition(field, op, _alternatives(codec, field, value))
     canonical = codec.encode_field(field, value)
     if op in _ORDERED and (canonical is None or codec.kind.field_spec(field).storage in _UNORDERED):
-        raise InvalidRecordError(f"{codec.kind.name}: filter {name!r} needs an order, and {field} has none for this value; compare for equality")
+        raise InvalidRecordError(
+            f"{codec.kind.name}: filter {name!r} needs an order, and {field} has none for this value; "
+            "compare for equality"
+        )
     return Condition(field, op, canonical)
 
 
@@ -56,7 +60,9 @@ def _alternatives(codec: Codec, field: str, value: Any) -> tuple[Any, ...]:
         raise InvalidRecordError(f"{codec.kind.name}: filter {field}__in takes a list of values")
     values = tuple(codec.encode_field(field, item) for item in value)
     if len(values) > MAX_ALTERNATIVES:
-        raise InvalidRecordError(f"{codec.kind.name}: filter {field}__in takes at most {MAX_ALTERNATIVES} values, not {len(values)}")
+        raise InvalidRecordError(
+            f"{codec.kind.name}: filter {field}__in takes at most {MAX_ALTERNATIVES} values, not {len(values)}"
+        )
     return values
 
 
@@ -69,11 +75,15 @@ def time_bounds(kind: KindSpec, since: datetime | None, until: datetime | None) 
     if since is None and until is None:
         return ()
     if kind.time_field is None:
-        raise InvalidRecordError(f"{kind.name} has no time field, so it cannot be selected by since and until")
+        raise InvalidRecordError(
+            f"{kind.name} has no time field, so it cannot be selected by since and until"
+        )
     codec = codec_of(kind)
     bounds = ((Op.GE, since), (Op.LT, until))
     return tuple(
-        Condition(kind.time_field, op, codec.encode_field(kind.time_field, moment)) for op, moment in bounds if moment is not None
+        Condition(kind.time_field, op, codec.encode_field(kind.time_field, moment))
+        for op, moment in bounds
+        if moment is not None
     )
 
 
@@ -84,7 +94,9 @@ def day_bounds(day: Date | str) -> tuple[datetime, datetime]:
         InvalidRecordError: The text is no `YYYY-MM-DD`, or a time was given where a day belongs.
     """
     if isinstance(day, datetime):
-        raise InvalidRecordError("date takes a day, not a time; pass when.date() of the UTC time, or since and until")
+        raise InvalidRecordError(
+            "date takes a day, not a time; pass when.date() of the UTC time, or since and until"
+        )
     try:
         parsed = Date.fromisoformat(day) if isinstance(day, str) else day
     except ValueError as error:
@@ -100,7 +112,9 @@ def key_of(kind: KindSpec, key: tuple[Any, ...]) -> Key:
         InvalidRecordError: Too few or too many values, or one the field could not hold.
     """
     if len(key) != len(kind.key):
-        raise InvalidRecordError(f"{kind.name} is identified by {', '.join(kind.key)}; give {len(kind.key)} value(s), not {len(key)}")
+        raise InvalidRecordError(
+            f"{kind.name} is identified by {', '.join(kind.key)}; give {len(kind.key)} value(s), not {len(key)}"
+        )
     codec = codec_of(kind)
     values = tuple(codec.encode_field(name, value) for name, value in zip(kind.key, key, strict=True))
     if any(value is None or value == "" for value in values):
@@ -110,7 +124,9 @@ def key_of(kind: KindSpec, key: tuple[Any, ...]) -> Key:
 
 def cursor_of(row: Row) -> str:
     """Return the opaque text with which a listing continues after a row."""
-    return base64.urlsafe_b64encode(msgspec.msgpack.encode((row.kind.name, *row.position))).decode().rstrip("=")
+    return (
+        base64.urlsafe_b64encode(msgspec.msgpack.encode((row.kind.name, *row.position))).decode().rstrip("=")
+    )
 
 
 def position_from(kind: KindSpec, cursor: str) -> Key:

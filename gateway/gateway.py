@@ -56,7 +56,9 @@ class Gateway(BotCalls):
         **settings: Any,
     ) -> None:
         overrides = {**settings, **({} if backends is None else {"backends": backends})}
-        self._registry = discover(deny=denied_plugins(environ=environ, env_file=env_file, overrides=overrides))
+        self._registry = discover(
+            deny=denied_plugins(environ=environ, env_file=env_file, overrides=overrides)
+        )
         for at, plugin in enumerate(plugins):
             self._registry.register(plugin, f"in-process-{at}")
         self.configuration: Configuration = load_configuration(
@@ -128,14 +130,21 @@ class Gateway(BotCalls):
             {store.name: store for store in stores.stores},
             plan,
             Stamper(settings.tenant, HybridClock(timedelta(seconds=settings.clock_max_ahead))),
-            LaneOptions(settings.lane_rows, settings.batch_rows, settings.lane_policy, settings.retry_seconds),
+            LaneOptions(
+                settings.lane_rows, settings.batch_rows, settings.lane_policy, settings.retry_seconds
+            ),
             self._shadow,
             self.counters,
         )
         closers.push_async_callback(self._close_engine)
         self._buffer = Buffer(
             engine.put_rows,
-            BufferOptions(settings.buffer_rows, settings.buffer_seconds, settings.buffer_capacity, settings.buffer_policy),
+            BufferOptions(
+                settings.buffer_rows,
+                settings.buffer_seconds,
+                settings.buffer_capacity,
+                settings.buffer_policy,
+            ),
         )
         closers.push_async_callback(self._buffer.close)
 
@@ -172,4 +181,6 @@ class Gateway(BotCalls):
             "counters": self.counters.snapshot(),
             "control_lost": self._follower.lost if self._follower is not None else None,
         }
-        return GatewayHealth(ok=all(health.ok for health in backends.values()), backends=backends, details=details)
+        return GatewayHealth(
+            ok=all(health.ok for health in backends.values()), backends=backends, details=details
+        )

@@ -17,7 +17,15 @@ import pluggy
 if TYPE_CHECKING:
     import typer
 
-    from gateway.backend import BackendSpec, GroupSummary, Health, RangeDigest, Summarize, WriteBatch, WriteReceipt
+    from gateway.backend import (
+        BackendSpec,
+        GroupSummary,
+        Health,
+        RangeDigest,
+        Summarize,
+        WriteBatch,
+        WriteReceipt,
+    )
     from gateway.legacy import LegacySource
     from gateway.query import Query, ReadRange
     from gateway.records.kind import KindSpec

@@ -49,7 +49,11 @@ class LaneOptions:
     __slots__ = ("batch", "policy", "retry", "rows")
 
     def __init__(
-        self, rows: int = 10_000, batch: int = 1_000, policy: FullPolicy = FullPolicy.BLOCK, retry: float = 2.0
+        self,
+        rows: int = 10_000,
+        batch: int = 1_000,
+        policy: FullPolicy = FullPolicy.BLOCK,
+        retry: float = 2.0,
     ) -> None:
         self.rows = rows
         self.batch = batch
@@ -108,7 +112,9 @@ class Lane:
         counters: The gateway's, beside the lane's own.
     """
 
-    def __init__(self, store: Store, options: LaneOptions | None = None, counters: Counters | None = None) -> None:
+    def __init__(
+        self, store: Store, options: LaneOptions | None = None, counters: Counters | None = None
+    ) -> None:
         self.store = store
         self._counters = counters or Counters()
         self._options = options or LaneOptions()
@@ -156,13 +162,13 @@ class Lane:
         if self._rows and (self._waiting or self._rows + rows > self._options.rows):
             await self._room(rows, generation)
         if self._closing:
-            self._settle(0, generation)
+            self.settle(0, generation)
             raise GatewayClosedError("the gateway is closed; nothing was written")
         self._rows += rows
         if self._idle and not followers:
             return await self._write_alone(steps, generation)
         future: asyncio.Future[Outcome] = self._loop.create_future()
-        self._enqueue(_Pending(steps, future, self, generation, followers))
+        self.enqueue(_Pending(steps, future, self, generation, followers))
         return await future
 
     async def _write_alone(self, steps: Sequence[Step], generation: int) -> Outcome:
@@ -177,7 +183,7 @@ class Lane:
             raise
         finally:
             self._idle = True
-            self._settle(len(steps), generation)
+            self.settle(len(steps), generation)
             if self._queue:
                 self._wake_up()
         self._count(len(steps), receipt)
@@ -207,10 +213,10 @@ class Lane:
     async def _room(self, rows: int, generation: int) -> None:
         """Wait, in order, until there is room for more rows; or refuse, by policy."""
         if self._options.policy is FullPolicy.REFUSE:
-            self._settle(0, generation)
+            self.settle(0, generation)
             raise QueueFullError(
-                f"{self.store.name}: {self._rows} rows wait to be written, the bound is {self._options.rows}; the write was "
-                "refused. Slow down, raise STORAGE_LANE_ROWS, or set STORAGE_LANE_POLICY=block"
+                f"{self.store.name}: {self._rows} rows wait to be written, the bound is {self._options.rows}; "
+                "the write was refused. Slow down, raise STORAGE_LANE_ROWS, or set STORAGE_LANE_POLICY=block"
             )
         enqueue = self._waiting.append
         while True:
@@ -222,12 +228,13 @@ class Lane:
             except BaseException:
                 if not turn.cancelled():
                     self._next_waiting()  # the turn was given to a caller that left; pass it on
-                self._settle(0, generation)
+                self.settle(0, generation)
                 raise
             if not self._rows or self._rows + rows <= self._options.rows:
                 return
 
-    def _enqueue(self, pending: _Pending) -> None:
+    def enqueue(self, pending: _Pending) -> None:
+        """Take a write in; from here on it goes its way without its caller."""
         self._queue.append(pending)
         if self._idle:
             self._wake_up()
@@ -263,14 +270,16 @@ class Lane:
         while queue and (not batch or rows + len(queue[0].steps) <= limit):
             pending = queue.popleft()
             if pending.outcome is None and pending.future.cancelled():
-                pending.origin._settle(len(pending.steps), pending.generation)
+                pending.origin.settle(len(pending.steps), pending.generation)
                 continue
             rows += len(pending.steps)
             batch.append(pending)
         return batch
 
     async def _commit(self, batch: list[_Pending]) -> None:
-        steps: Sequence[Step] = batch[0].steps if len(batch) == 1 else [step for item in batch for step in item.steps]
+        steps: Sequence[Step] = (
+            batch[0].steps if len(batch) == 1 else [step for item in batch for step in item.steps]
+        )
         try:
             receipt = await self._write(WriteBatch(steps))
         except GatewayError as error:
@@ -282,7 +291,9 @@ class Lane:
                 self._fail(item, error)
             return
         except BaseException as error:
-            closed = GatewayClosedError("the gateway was closed while the write was under way; whether it was applied is unknown")
+            closed = GatewayClosedError(
+                "the gateway was closed while the write was under way; whether it was applied is unknown"
+            )
             closed.__cause__ = error
             for item in batch:
                 self._fail(item, closed)
@@ -325,7 +336,9 @@ class Lane:
                 return
             outcome = item.outcome = Outcome()
             if receipt.superseded:
-                outcome.superseded = max((receipt.superseded.get(offset + at, 0) for at in range(len(item.steps))), default=0)
+                outcome.superseded = max(
+                    (receipt.superseded.get(offset + at, 0) for at in range(len(item.steps))), default=0
+                )
         else:
             outcome.mirrored = (*outcome.mirrored, self.store.name)
         if item.followers:
@@ -341,8 +354,8 @@ class Lane:
             return
         onward = _Pending(steps, item.future, item.origin, item.generation, item.followers)
         onward.outcome = item.outcome
-        onward.origin._rows += len(steps) - len(item.steps)  # the bound counts what is really under way
-        follower._enqueue(onward)
+        item.origin.resize(len(steps) - len(item.steps))
+        follower.enqueue(onward)
 
     def _fail(self, item: _Pending, error: GatewayError) -> None:
         """Report a failure: the primary's to the caller, a mirror's as part of the outcome."""
@@ -351,7 +364,7 @@ class Lane:
             self._counters.write_failures += 1
             if not item.future.done():
                 item.future.set_exception(error)
-            item.origin._settle(len(item.steps), item.generation)
+            item.origin.settle(len(item.steps), item.generation)
             return
         self._counters.mirror_failures += 1
         item.outcome.failures[self.store.name] = error
@@ -363,9 +376,13 @@ class Lane:
     def _resolve(self, item: _Pending) -> None:
         if not item.future.done():
             item.future.set_result(item.outcome)  # type: ignore[arg-type]
-        item.origin._settle(len(item.steps), item.generation)
+        item.origin.settle(len(item.steps), item.generation)
 
-    def _settle(self, rows: int, generation: int) -> None:
+    def resize(self, rows: int) -> None:
+        """Correct the count of rows under way, when a mirror gets more or fewer than the primary got steps."""
+        self._rows += rows
+
+    def settle(self, rows: int, generation: int) -> None:
         """Count a write as finished, let waiting writers in and barriers down."""
         self._rows -= rows
         self._active[generation] -= 1
@@ -376,7 +393,9 @@ class Lane:
 
     def _lower_barriers(self) -> None:
         """Release the barriers whose generations, and all before them, have run empty."""
-        busy = min((generation for generation, count in self._active.items() if count), default=self._generation + 1)
+        busy = min(
+            (generation for generation, count in self._active.items() if count), default=self._generation + 1
+        )
         waiting: list[tuple[int, asyncio.Future[None]]] = []
         for generation, future in self._barriers:
             if generation >= busy:
@@ -415,4 +434,3 @@ def _replicated(steps: Sequence[Step], receipt: WriteReceipt, offset: int) -> Se
         elif at not in receipt.superseded or isinstance(step, Group):
             replicated.append(step)
     return replicated
-

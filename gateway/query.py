@@ -144,7 +144,11 @@ def select(query: Query, rows: Iterable[Row]) -> list[Row]:
 
 
 def _wanted(query: Query, row: Row) -> bool:
-    if row.kind is not query.kind or row.tenant != query.tenant or (row.deleted and not query.include_deleted):
+    if (
+        row.kind is not query.kind
+        or row.tenant != query.tenant
+        or (row.deleted and not query.include_deleted)
+    ):
         return False
     if query.after is not None:
         place = position_of(row)

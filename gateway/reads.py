@@ -63,7 +63,9 @@ class KeyReader:
             await self._read(topic, batch)
         del self._waiting[topic]
 
-    async def _read(self, topic: tuple[KindSpec, str], batch: Sequence[tuple[Key, asyncio.Future[Row | None]]]) -> None:
+    async def _read(
+        self, topic: tuple[KindSpec, str], batch: Sequence[tuple[Key, asyncio.Future[Row | None]]]
+    ) -> None:
         kind, tenant = topic
         keys = list(dict.fromkeys(key for key, _ in batch))
         try:

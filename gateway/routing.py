@@ -68,7 +68,9 @@ class KindPlan:
 
     def __post_init__(self) -> None:
         if not 0 <= self.share <= 100:
-            raise ConfigurationError(f"a cutover share must lie between 0 and 100 percent, not {self.share:g}")
+            raise ConfigurationError(
+                f"a cutover share must lie between 0 and 100 percent, not {self.share:g}"
+            )
         if self.share and self.phase in {Phase.LEGACY, Phase.COMPLETE}:
             raise ConfigurationError(
                 f"nothing can be cut over in phase {self.phase.value}, where only one store is written; "
@@ -90,7 +92,9 @@ _NEW_LEADS: Final = {Phase.CUTOVER, Phase.COMPLETE}
 _COMPARED: Final = {Phase.SHADOW_READ, Phase.CUTOVER}
 
 
-def route_for(phase: Phase, old: str, new: str, *, shape: Shape = Shape.LOG, mirror: MirrorMode = MirrorMode.SYNC) -> Route:
+def route_for(
+    phase: Phase, old: str, new: str, *, shape: Shape = Shape.LOG, mirror: MirrorMode = MirrorMode.SYNC
+) -> Route:
     """Return the route of a phase between two stores.
 
     Queues are never executed twice: they have a primary and nothing else.
@@ -126,7 +130,8 @@ class RoutingPlan:
     def __post_init__(self) -> None:
         if not 1 <= len(self.backends) <= 2:
             raise ConfigurationError(
-                f"the gateway writes to one store or to two, not to {len(self.backends)}; name one or two in STORAGE_BACKENDS"
+                f"the gateway writes to one store or to two, not to {len(self.backends)}; "
+                "name one or two in STORAGE_BACKENDS"
             )
         routes: dict[tuple[Phase, Shape], Route] = {
             (phase, shape): self._route(phase, shape) for phase in Phase for shape in Shape
@@ -181,7 +186,9 @@ def parse_cutover(text: str) -> dict[str, float]:
         except ValueError:
             percent = -1.0
         if not name or not 0 <= percent <= 100:
-            raise ConfigurationError(f"STORAGE_CUTOVER: {part!r} is no kind with a share; write it as in trades,positions:25%")
+            raise ConfigurationError(
+                f"STORAGE_CUTOVER: {part!r} is no kind with a share; write it as in trades,positions:25%"
+            )
         if name in shares:
             raise ConfigurationError(f"STORAGE_CUTOVER names {name!r} twice; name each kind once")
         shares[name] = percent

@@ -24,7 +24,7 @@ T = TypeVar("T")
 def _waits(call: Callable[Concatenate[Gateway, P], Awaitable[T]]) -> Callable[Concatenate[SyncGateway, P], T]:
     """Return a method that runs an asynchronous one of `Gateway` to its end, with the same signature."""
 
-    def method(self: SyncGateway, *args: P.args, **kwargs: P.kwargs) -> T:
+    def method(self: SyncGateway, /, *args: P.args, **kwargs: P.kwargs) -> T:
         return self._run(call(self._gateway, *args, **kwargs))
 
     method.__name__ = call.__name__
@@ -77,7 +77,9 @@ class SyncGateway:
     def __enter__(self) -> Self:
         return self.open()
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.close()
 
     def _start(self) -> None:

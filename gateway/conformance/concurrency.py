@@ -16,7 +16,8 @@ from gateway.records.row import Key, Row
 
 __all__ = ["ConcurrencyClauses"]
 
-TASKS, BATCHES, WORKERS = 8, 30, 3
+TASKS, TURNS = 8, 12
+WORKERS, BATCHES = 3, 30
 
 
 class ConcurrencyClauses:
@@ -28,11 +29,11 @@ class ConcurrencyClauses:
         scribe = harness.scribe()
 
         async def write(worker: int) -> None:
-            for number in range(BATCHES):
+            for number in range(TURNS):
                 await store.write(load_batch(scribe, worker, number))
 
         await asyncio.gather(*map(write, range(TASKS)))
-        await _assert_newest(store, scribe, TASKS, BATCHES)
+        await _assert_newest(store, scribe, TASKS, TURNS)
 
     @clause()
     async def test_acknowledged_is_visible(self, harness: Harness, store: Store) -> None:
@@ -41,7 +42,7 @@ class ConcurrencyClauses:
 
         async def write(worker: int) -> None:
             own = Scribe(f"{scribe.tenant[:-2]}{worker:02}")
-            for number in range(BATCHES):
+            for number in range(TURNS):
                 row = own.log(tally=number)
                 await store.write(batch(row))
                 assert await fetch(store, row) == row, "an acknowledged row is not seen by key"

@@ -167,7 +167,7 @@ class Harness:
 
 
 def _paths_of(spec: BackendSpec) -> Iterator[str]:
-    """Yield where the spec can be imported from: the package that brings it. A test's own modules cannot be."""
+    """Yield where the spec can be imported from: modules of the package that brings it, not a test's own."""
     package = spec.open.__module__.partition(".")[0]
     for name, module in list(sys.modules.items()):
         if name == package or name.startswith(f"{package}."):

@@ -27,7 +27,7 @@ class UpdateClauses:
 
     @clause(Capability.UPDATE)
     async def test_an_update_sees_the_current_rows(self, harness: Harness, store: Store) -> None:
-        """`apply` is called once, with live rows, tombstones and None in the order of `reads`."""
+        """An update gets, once, the live rows, tombstones and None that it reads, in their order."""
         scribe = harness.scribe()
         live, dead = scribe.state("live"), scribe.log("dead")
         grave = scribe.tombstone(dead)

@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
-from gateway.records.activity import ALERTS, DAILY_STATS, EVENTS, OPERATIONS, Alert, DailyStats, Event, Operation
+from gateway.records.activity import (
+    ALERTS,
+    DAILY_STATS,
+    EVENTS,
+    OPERATIONS,
+    Alert,
+    DailyStats,
+    Event,
+    Operation,
+)
 from gateway.records.kind import Comparison, Durability, FieldSpec, KindSpec, LogRecord, Record, Shape
 from gateway.records.market import (
     CANDLES,

@@ -11,7 +11,17 @@ from pydantic import StringConstraints
 from gateway.records.kind import KindSpec, LogRecord, Record, Shape
 from gateway.records.types import Count, Json, Money, StorageType, Text, Time
 
-__all__ = ["ALERTS", "DAILY_STATS", "EVENTS", "OPERATIONS", "Alert", "DailyStats", "Day", "Event", "Operation"]
+__all__ = [
+    "ALERTS",
+    "DAILY_STATS",
+    "EVENTS",
+    "OPERATIONS",
+    "Alert",
+    "DailyStats",
+    "Day",
+    "Event",
+    "Operation",
+]
 
 Day = Annotated[str, StringConstraints(pattern=r"^\d{4}-\d{2}-\d{2}$"), StorageType.TEXT]
 """A calendar day, `YYYY-MM-DD`, in UTC."""

@@ -22,7 +22,16 @@ from gateway.errors import InvalidRecordError
 from gateway.records.kind import KindSpec, Record
 from gateway.records.types import EPOCH, JSON_BYTES, MONEY_DIGITS, MONEY_SCALE, TEXT_LENGTH, StorageType, Text
 
-__all__ = ["MONEY_CONTEXT", "Codec", "Value", "codec_of", "explain", "from_micros", "make_record", "to_micros"]
+__all__ = [
+    "MONEY_CONTEXT",
+    "Codec",
+    "Value",
+    "codec_of",
+    "explain",
+    "from_micros",
+    "make_record",
+    "to_micros",
+]
 
 Value = str | int | float | bool | None
 """A canonical value."""
@@ -89,14 +98,18 @@ def json_text(value: Any) -> str:
     text = _json_encode(_plain(value) if not isinstance(value, tuple) else value)
     # Every character takes at least one byte, so most values need no second encoding to be measured.
     if len(text) * 4 > JSON_BYTES and len(text.encode()) > JSON_BYTES:
-        raise ValueError(f"is longer than {JSON_BYTES // 2**20} MiB as JSON; store the document elsewhere and keep a reference")
+        raise ValueError(
+            f"is longer than {JSON_BYTES // 2**20} MiB as JSON; store the document elsewhere and keep a reference"
+        )
     if "\\u0000" in text and _ESCAPED_NUL.search(text):
         raise ValueError("holds a NUL character, which not every store can keep; remove it")
     return text
 
 
 _ENCODERS: Final[dict[StorageType, Callable[[Any], Value]]] = {
-    StorageType.FLOAT: lambda value: value + 0.0,  # negative zero becomes zero, as stores would make it anyway
+    StorageType.FLOAT: lambda value: (
+        value + 0.0
+    ),  # negative zero becomes zero, as stores would make it anyway
     StorageType.MONEY: money_text,
     StorageType.TIME: to_micros,
     StorageType.JSON: json_text,
@@ -128,22 +141,30 @@ class Codec:
             InvalidRecordError: A value that no store could keep exactly; the message names the field.
         """
         got = self._getter(record)
-        values: list[Value] = list(got) if len(self._names) > 1 else [got]
+        values: list[Value] = list(got) if len(self._names) > 1 else [got]  # type: ignore[list-item] # attrgetter of one
         for position, encode in self._encoders:
             value = values[position]
             if value is not None:
                 try:
                     values[position] = encode(value)
                 except (ValueError, TypeError, RecursionError) as error:
-                    raise InvalidRecordError(f"{self.kind.name}: field {self._names[position]!r} {error}") from error
+                    raise InvalidRecordError(
+                        f"{self.kind.name}: field {self._names[position]!r} {error}"
+                    ) from error
         # One search through all texts; joining them is four times cheaper than looking into each.
-        if "\0" in "".join([value for value in values if value.__class__ is str]):  # type: ignore[misc] # only texts are joined
+        if "\0" in "".join([value for value in values if value.__class__ is str]):
             self._refuse_nul(values)
         return values
 
     def _refuse_nul(self, values: Sequence[Value]) -> None:
-        name = next(name for name, value in zip(self._names, values, strict=True) if isinstance(value, str) and "\0" in value)
-        raise InvalidRecordError(f"{self.kind.name}: field {name!r} holds a NUL character, which not every store can keep; remove it")
+        name = next(
+            name
+            for name, value in zip(self._names, values, strict=True)
+            if isinstance(value, str) and "\0" in value
+        )
+        raise InvalidRecordError(
+            f"{self.kind.name}: field {name!r} holds a NUL character, which not every store can keep; remove it"
+        )
 
     def encode_field(self, name: str, value: Any) -> Value:
         """Return the canonical form of one value given for a filter or a key.
@@ -155,9 +176,11 @@ class Codec:
         """
         kind = self.kind
         if value.__class__ is str and name in self._plain and len(value) <= TEXT_LENGTH and "\0" not in value:
-            return value  # type: ignore[no-any-return] # what every key and most filters are: nothing to validate
+            return value  # what every key and most filters are: nothing to validate
         if name not in self._names:
-            raise InvalidRecordError(f"{kind.name} has no field {name!r}; its fields are {', '.join(self._names)}")
+            raise InvalidRecordError(
+                f"{kind.name} has no field {name!r}; its fields are {', '.join(self._names)}"
+            )
         if value is None:
             return None
         try:
@@ -170,7 +193,9 @@ class Codec:
         except ValueError as error:
             raise InvalidRecordError(f"{kind.name}: field {name!r} {error}") from error
         if isinstance(canonical, str) and "\0" in canonical:
-            raise InvalidRecordError(f"{kind.name}: field {name!r} cannot hold a NUL character, so nothing can equal this")
+            raise InvalidRecordError(
+                f"{kind.name}: field {name!r} cannot hold a NUL character, so nothing can equal this"
+            )
         return canonical
 
     def decode(self, values: Sequence[Value]) -> Record:
@@ -188,7 +213,8 @@ class Codec:
             return self._validate(fields)  # type: ignore[no-any-return] # the model's own validator
         except ValidationError as error:
             raise InvalidRecordError(
-                f"a stored row is no {self.kind.name} record any more ({explain(self.kind.name, error)}); run `gateway verify --deep`"
+                f"a stored row is no {self.kind.name} record any more ({explain(self.kind.name, error)}); "
+                "run `gateway verify --deep`"
             ) from error
 
 

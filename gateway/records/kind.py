@@ -107,7 +107,8 @@ class KindSpec:
         indexes: Field groups that stores with indexes should index, each after the tenant.
         schema: Database schema, where the store has several.
         cacheable: Whether a cache may stand in front of reads by key.
-        companion_of: The kind whose writes produce these rows, in the same transaction; they move between stores with it.
+        companion_of: The kind whose writes produce these rows, in the same transaction; they move between
+            stores with it.
         fields: Derived: all stored fields, the key first.
         order: Derived: the fields by which rows are listed and paged; unique within a tenant.
     """
@@ -159,7 +160,9 @@ def _fields_of(kind: KindSpec) -> tuple[FieldSpec, ...]:
     declared = kind.model.model_fields
     missing = [name for name in kind.key if name not in declared]
     if missing:
-        raise ConfigurationError(f"record kind {kind.name!r}: key field {missing[0]!r} is not a field of {kind.model.__name__}")
+        raise ConfigurationError(
+            f"record kind {kind.name!r}: key field {missing[0]!r} is not a field of {kind.model.__name__}"
+        )
     names = [*kind.key, *(name for name in declared if name not in kind.key)]
     return tuple(_field_of(kind, name) for name in names)
 
@@ -207,10 +210,16 @@ def _problems(kind: KindSpec) -> list[tuple[bool, str]]:
     bad_names = [name for name in (kind.name, *names) if not NAME_PATTERN.match(name) or "__" in name]
     log = kind.shape is Shape.LOG
     return [
-        (bool(bad_names), f"the name {bad_names[:1]} must be lower case letters, digits and single underscores"),
+        (
+            bool(bad_names),
+            f"the name {bad_names[:1]} must be lower case letters, digits and single underscores",
+        ),
         (bool(RESERVED & set(names)), f"the field names {sorted(RESERVED)} belong to the gateway"),
         (not kind.key, "it has no key"),
-        (log and kind.key != ("record_id",), "a log is identified by record_id; derive its model from LogRecord"),
+        (
+            log and kind.key != ("record_id",),
+            "a log is identified by record_id; derive its model from LogRecord",
+        ),
         (not log and "record_id" in kind.key, "only logs are identified by record_id; name the key fields"),
         (
             kind.time_field is not None and storage.get(kind.time_field) is not StorageType.TIME,
@@ -218,7 +227,10 @@ def _problems(kind: KindSpec) -> list[tuple[bool, str]]:
         ),
         (log and kind.time_field is None, "a log needs a time field"),
         (
-            any(storage[name] not in {StorageType.TEXT, StorageType.INTEGER, StorageType.TIME} for name in kind.key),
+            any(
+                storage[name] not in {StorageType.TEXT, StorageType.INTEGER, StorageType.TIME}
+                for name in kind.key
+            ),
             "key fields must be Text, Count or Time",
         ),
         (bool(unknown), f"it names the field {unknown[:1]}, which {kind.model.__name__} does not have"),

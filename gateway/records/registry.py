@@ -31,7 +31,8 @@ def record_kind(name: str, **options: Any) -> Callable[[type[R]], type[R]]:
         existing = _DECLARED.get(name)
         if existing is not None and existing.model.__qualname__ != model.__qualname__:
             raise ConfigurationError(
-                f"record kind {name!r} is declared twice, by {existing.model.__qualname__} and {model.__qualname__}; rename one"
+                f"record kind {name!r} is declared twice, by {existing.model.__qualname__} and {model.__qualname__}; "
+                "rename one"
             )
         _DECLARED[name] = spec
         return model
@@ -82,7 +83,9 @@ class KindRegistry:
             )
         twin = self._by_model.get(kind.model)
         if twin is not None:
-            raise ConfigurationError(f"record kinds {twin.name!r} and {kind.name!r} share the model {kind.model.__name__}; give each its own")
+            raise ConfigurationError(
+                f"record kinds {twin.name!r} and {kind.name!r} share the model {kind.model.__name__}; give each its own"
+            )
         self._by_name[kind.name] = kind
         self._by_model[kind.model] = kind
         self._source[kind.name] = source
@@ -102,7 +105,8 @@ class KindRegistry:
         except KeyError:
             known = ", ".join(sorted(self._by_name)) or "none"
             raise UnknownKindError(
-                f"no record kind {name!r} is registered; known kinds: {known}. Register yours with @record_kind or a plugin."
+                f"no record kind {name!r} is registered; known kinds: {known}. "
+                "Register yours with @record_kind or a plugin."
             ) from None
 
     def of(self, model: type[Record]) -> KindSpec:

@@ -19,7 +19,9 @@ DEFAULT_TENANT: Final = "00000000-0000-0000-0000-000000000000"
 """The tenant of a bot that has none."""
 
 
-def row_of(kind: KindSpec, tenant: str, version: int, values: Sequence[Value], *, deleted: bool = False) -> Row:
+def row_of(
+    kind: KindSpec, tenant: str, version: int, values: Sequence[Value], *, deleted: bool = False
+) -> Row:
     """Return the row that these values make, with its digest."""
     fixed = tuple(values)
     return Row(kind, tenant, version, digest_of(kind.name, tenant, version, deleted, fixed), deleted, fixed)
@@ -62,7 +64,9 @@ class Stamper:
             values[0] = self._ids.next(version if at is None else self.clock.next())
         for position in range(len(kind.key)):
             if values[position] == "":
-                raise InvalidRecordError(f"{kind.name}: key field {kind.key[position]!r} is empty; every record needs its key")
+                raise InvalidRecordError(
+                    f"{kind.name}: key field {kind.key[position]!r} is empty; every record needs its key"
+                )
         return row_of(kind, self.tenant, version, values)
 
     def tombstone(self, kind: KindSpec, key: Key, moment: Value = None) -> Row:
@@ -78,4 +82,3 @@ class Stamper:
         if kind.time_field is not None and kind.time_field not in kind.key:
             values[kind.index(kind.time_field)] = moment
         return row_of(kind, self.tenant, self.clock.next(), values, deleted=True)
-

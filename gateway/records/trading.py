@@ -164,7 +164,13 @@ TRADES: Final = KindSpec(
     indexes=(("timestamp", "record_id"), ("market_name", "timestamp"), ("condition_id", "timestamp")),
 )
 POSITIONS: Final = KindSpec(
-    "positions", Position, key=("condition_id",), shape=Shape.STATE, time_field="opened_at", indexes=(("is_open",),), cacheable=True
+    "positions",
+    Position,
+    key=("condition_id",),
+    shape=Shape.STATE,
+    time_field="opened_at",
+    indexes=(("is_open",),),
+    cacheable=True,
 )
 CLOSED_POSITIONS: Final = KindSpec(
     "closed_positions",

@@ -73,7 +73,8 @@ Flag = Annotated[bool, Strict(), StorageType.BOOLEAN]
 Money = Annotated[Decimal, StorageType.MONEY]
 """An exact decimal: prices, amounts, profit. A float is taken by its shortest representation.
 
-pydantic refuses NaN and infinities; the 60 digits, 30 of them after the point (a float with 17 significant digits fits down to 1e-13), are checked when the record is
+pydantic refuses NaN and infinities; the 60 digits, 30 of them after the point (a float with 17 significant digits
+fits down to 1e-13), are checked when the record is
 encoded, at a tenth of what pydantic's own constraint costs.
 """
 

@@ -58,7 +58,9 @@ class HybridClock:
 
     __slots__ = ("_last", "_lock", "_max_ahead_ms", "_wall_ms")
 
-    def __init__(self, max_ahead: timedelta = DEFAULT_MAX_AHEAD, *, wall_ms: Callable[[], int] = _wall_ms) -> None:
+    def __init__(
+        self, max_ahead: timedelta = DEFAULT_MAX_AHEAD, *, wall_ms: Callable[[], int] = _wall_ms
+    ) -> None:
         self._last = 0
         self._lock = threading.Lock()
         self._max_ahead_ms = max_ahead // _MILLISECOND
@@ -106,7 +108,8 @@ class HybridClock:
         if ahead_ms > self._max_ahead_ms:
             raise ClockError(
                 f"version {version} is {ahead_ms / 1000:.1f} s ahead of this machine's clock (at most "
-                f"{self._max_ahead_ms / 1000:.1f} s are allowed): a clock of the fleet is wrong. Synchronise the clocks, "
+                f"{self._max_ahead_ms / 1000:.1f} s are allowed): a clock of the fleet is wrong. "
+                "Synchronise the clocks, "
                 "or raise STORAGE_CLOCK_MAX_AHEAD until this one has caught up."
             )
 

@@ -59,7 +59,9 @@ class Workplace:
         asyncio.run(self._fill(backends, trades, positions, settings))
 
     async def _fill(self, backends: str, trades: int, positions: int, settings: dict[str, Any]) -> None:
-        async with Gateway(backends, environ={}, env_file=None, data_dir=self.path / "storage", **settings) as gateway:
+        async with Gateway(
+            backends, environ={}, env_file=None, data_dir=self.path / "storage", **settings
+        ) as gateway:
             for number in range(trades):
                 await gateway.insert_trade(
                     record_id=f"t{number:04d}",
@@ -85,7 +87,12 @@ class Workplace:
 def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workplace:
     """Give an empty directory as the current one, with no setting of the gateway in the environment."""
     for name in list(os.environ):
-        if name.startswith("STORAGE_") or name in {"DATABASE_URL", "POSITION_BACKEND", "ENVIRONMENT", "RAILWAY_ENVIRONMENT"}:
+        if name.startswith("STORAGE_") or name in {
+            "DATABASE_URL",
+            "POSITION_BACKEND",
+            "ENVIRONMENT",
+            "RAILWAY_ENVIRONMENT",
+        }:
             monkeypatch.delenv(name)
     monkeypatch.chdir(tmp_path)
     return Workplace(tmp_path)

@@ -17,7 +17,12 @@ from gateway.errors import GatewayError
 
 def _python(*args: str, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, *args], capture_output=True, text=True, env={**os.environ, **(env or {})}, timeout=60, check=False
+        [sys.executable, *args],
+        capture_output=True,
+        text=True,
+        env={**os.environ, **(env or {})},
+        timeout=60,
+        check=False,
     )
 
 
@@ -115,7 +120,15 @@ def test_a_missing_env_file_is_refused_and_a_present_one_is_read(workplace) -> N
 
 def test_options_before_the_command_win_over_the_environment(workplace) -> None:
     """--backends and --data-dir say which stores are looked at."""
-    done = workplace.run("--backends", "json", "--data-dir", "elsewhere", "config", "--json", env={"STORAGE_BACKENDS": "sqlite"})
+    done = workplace.run(
+        "--backends",
+        "json",
+        "--data-dir",
+        "elsewhere",
+        "config",
+        "--json",
+        env={"STORAGE_BACKENDS": "sqlite"},
+    )
     values = {one["variable"]: one for one in done.json["settings"]}
     assert (values["STORAGE_BACKENDS"]["value"], values["STORAGE_BACKENDS"]["source"]) == ("json", "argument")
     assert values["STORAGE_DATA_DIR"]["value"] == "elsewhere"
@@ -129,7 +142,9 @@ def test_debug_shows_the_traceback_beside_the_sentence(workplace) -> None:
     assert "error: no record kind" in done.err
 
 
-def test_kinds_of_the_bot_are_known_after_importing_its_module(workplace, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_kinds_of_the_bot_are_known_after_importing_its_module(
+    workplace, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """--import makes kinds declared by decorator known, so that copy and verify do not pass them over."""
     module = "bot_kinds_of_the_cli_test"
     (workplace.path / f"{module}.py").write_text(
@@ -149,7 +164,11 @@ def test_a_reader_that_goes_away_ends_the_command_quietly(workplace) -> None:
     """`gateway export | head` leaves no traceback."""
     workplace.fill("sqlite", trades=2_000, positions=0)
     done = subprocess.run(
-        ["bash", "-c", f"{sys.executable} -m gateway.cli export trades | head -1"], capture_output=True, text=True, timeout=60, check=False
+        ["bash", "-c", f"{sys.executable} -m gateway.cli export trades | head -1"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
     )
     assert json.loads(done.stdout)["record_id"] == "t0000"
     assert done.stderr == ""
@@ -158,7 +177,18 @@ def test_a_reader_that_goes_away_ends_the_command_quietly(workplace) -> None:
 def test_an_interrupt_ends_a_copy_with_130_and_it_can_be_repeated(workplace) -> None:
     """Ctrl-C in the middle leaves whole rows; the next run brings the rest."""
     workplace.fill("json", trades=60, positions=0)
-    command = [sys.executable, "-m", "gateway.cli", "--backends", "json,sqlite", "copy", "--kind", "trades", "--rate", "1"]
+    command = [
+        sys.executable,
+        "-m",
+        "gateway.cli",
+        "--backends",
+        "json,sqlite",
+        "copy",
+        "--kind",
+        "trades",
+        "--rate",
+        "1",
+    ]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 30
     while not _rows(workplace) and time.monotonic() < deadline:
@@ -179,7 +209,9 @@ def _rows(workplace) -> int:
 
 def test_plugins_add_commands_and_a_broken_one_is_only_a_warning(tmp_path: Path) -> None:
     """The hook gateway_cli extends the command line; one that fails is named and stops nothing."""
-    _distribution(tmp_path, "good-cli", "good_cli", "app.command('greet')(lambda: print('hello from a plugin'))")
+    _distribution(
+        tmp_path, "good-cli", "good_cli", "app.command('greet')(lambda: print('hello from a plugin'))"
+    )
     _distribution(tmp_path, "bad-cli", "bad_cli", "raise RuntimeError('out of order')")
     env = {"PYTHONPATH": str(tmp_path)}
     done = _python("-m", "gateway.cli", "greet", env=env)

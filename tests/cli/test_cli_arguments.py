@@ -66,7 +66,10 @@ def test_a_share_out_of_range_is_refused(text: str) -> None:
 
 def test_filters_are_read_as_the_types_of_their_fields() -> None:
     """Numbers, flags, times and no value become what the store compares with."""
-    found = parse_where(TRADES, ["price__ge=1.50", "dry_run=false", "pnl=null", "timestamp__lt=2026-01-02", "market_name=null"])
+    found = parse_where(
+        TRADES,
+        ["price__ge=1.50", "dry_run=false", "pnl=null", "timestamp__lt=2026-01-02", "market_name=null"],
+    )
     assert found == (
         Condition("price", Op.GE, "1.5"),
         Condition("dry_run", Op.EQ, False),

@@ -23,7 +23,11 @@ def test_jsonl_holds_every_record_whatever_their_number(workplace) -> None:
 def test_csv_has_a_heading_and_exact_values(workplace) -> None:
     """Money is exact, times are ISO 8601, JSON is JSON, no value is empty."""
     workplace.fill("json")
-    rows = list(csv.DictReader(io.StringIO(workplace.run("--backends", "json", "export", "positions", "--format", "csv").out)))
+    rows = list(
+        csv.DictReader(
+            io.StringIO(workplace.run("--backends", "json", "export", "positions", "--format", "csv").out)
+        )
+    )
     assert [row["condition_id"] for row in rows] == ["m0", "m1", "m2"]
     assert rows[0]["entry_price"] == "0.5"
     assert rows[0]["is_open"] == "true"
@@ -37,7 +41,13 @@ def test_a_file_appears_whole_and_private(workplace) -> None:
     workplace.fill("json")
     done = workplace.run("--backends", "json", "export", "trades", "--output", "trades.jsonl", "--json")
     file = workplace.path / "trades.jsonl"
-    assert done.json == {"kind": "trades", "store": "json", "rows": 5, "file": "trades.jsonl", "format": "jsonl"}
+    assert done.json == {
+        "kind": "trades",
+        "store": "json",
+        "rows": 5,
+        "file": "trades.jsonl",
+        "format": "jsonl",
+    }
     assert len(file.read_text().splitlines()) == 5
     assert file.stat().st_mode & 0o777 == 0o600
 
@@ -52,12 +62,26 @@ def test_a_failed_export_leaves_the_old_file_and_no_piece(workplace) -> None:
 
 
 def test_a_killed_export_leaves_nothing_under_the_final_name(workplace) -> None:
-    """kill -9 in the middle leaves a draft with another name, never half a file under the one asked for."""
+    """Kill -9 in the middle leaves a draft with another name, never half a file under the one asked for."""
     workplace.fill("sqlite", trades=20_000, positions=0)
-    command = [sys.executable, "-m", "gateway.cli", "--backends", "sqlite", "export", "trades", "--output", "all.jsonl"]
+    command = [
+        sys.executable,
+        "-m",
+        "gateway.cli",
+        "--backends",
+        "sqlite",
+        "export",
+        "trades",
+        "--output",
+        "all.jsonl",
+    ]
     process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 30
-    while not list(workplace.path.glob(".all.jsonl.*.part")) and process.poll() is None and time.monotonic() < deadline:
+    while (
+        not list(workplace.path.glob(".all.jsonl.*.part"))
+        and process.poll() is None
+        and time.monotonic() < deadline
+    ):
         time.sleep(0.001)  # polls for the draft to appear
     process.kill()
     process.wait(timeout=30)
@@ -82,5 +106,16 @@ def test_wrong_formats_and_places_are_refused(workplace) -> None:
 def test_filters_and_times_select_what_is_written(workplace) -> None:
     """The same selection as in a query applies."""
     workplace.fill("json", trades=6)
-    done = workplace.run("--backends", "json", "export", "trades", "--where", "market_name=ETH", "--since", "2026-01-01T12:02:00Z", "--order", "desc")
+    done = workplace.run(
+        "--backends",
+        "json",
+        "export",
+        "trades",
+        "--where",
+        "market_name=ETH",
+        "--since",
+        "2026-01-01T12:02:00Z",
+        "--order",
+        "desc",
+    )
     assert [json.loads(line)["record_id"] for line in done.out.splitlines()] == ["t0005", "t0003"]

@@ -27,11 +27,15 @@ def _legacy(path: Path, count: int = 3) -> Path:
 
 def test_positions_are_imported_and_found(workplace) -> None:
     """Each file becomes a position with exact money, its own fields kept."""
-    done = workplace.run("--backends", "json,sqlite", "import", "positions", _legacy(workplace.path / "old"), "--json")
+    done = workplace.run(
+        "--backends", "json,sqlite", "import", "positions", _legacy(workplace.path / "old"), "--json"
+    )
     assert done.code == 0
     assert (done.json["imported"], done.json["already_there"], done.json["refused"]) == (3, 0, 0)
     for store in ("json", "sqlite"):
-        found = workplace.run("--backends", "json,sqlite", "get", "positions", "0x000", "--store", store, "--json").json
+        found = workplace.run(
+            "--backends", "json,sqlite", "get", "positions", "0x000", "--store", store, "--json"
+        ).json
         assert found["record"]["entry_price"] == "0.1"
         assert found["record"]["extra"] == {"own_field": "kept"}
         assert found["written_at"].startswith("2023-11-14")
@@ -59,13 +63,18 @@ def test_what_a_bot_wrote_since_wins(workplace) -> None:
         done = workplace.run("--backends", "sqlite", "import", "positions", old, "--json", *dry)
         assert (done.json["imported"], done.json["superseded"]) == (0, 1)
         assert done.json["superseded_files"] == ["position_m0.json"]
-    assert workplace.run("--backends", "sqlite", "get", "positions", "m0", "--json").json["record"]["side"] == "YES"
+    assert (
+        workplace.run("--backends", "sqlite", "get", "positions", "m0", "--json").json["record"]["side"]
+        == "YES"
+    )
 
 
 def test_a_dry_run_writes_nothing(workplace) -> None:
     """The report is the same, and the store stays as it was."""
     workplace.fill("json", trades=0, positions=1)
-    done = workplace.run("--backends", "json", "import", "positions", _legacy(workplace.path / "old"), "--dry-run", "--json")
+    done = workplace.run(
+        "--backends", "json", "import", "positions", _legacy(workplace.path / "old"), "--dry-run", "--json"
+    )
     assert (done.code, done.json["dry_run"], done.json["imported"]) == (0, True, 3)
     assert len(workplace.run("--backends", "json", "export", "positions").out.splitlines()) == 1
 
@@ -79,7 +88,10 @@ def test_damaged_files_are_refused_by_name_and_the_rest_is_imported(workplace) -
     done = workplace.run("--backends", "json", "import", "positions", source, "--json")
     assert done.code == 1
     assert (done.json["imported"], done.json["refused"]) == (3, 2)
-    assert {one["file"] for one in done.json["refused_files"]} == {"position_torn.json", "position_empty.json"}
+    assert {one["file"] for one in done.json["refused_files"]} == {
+        "position_torn.json",
+        "position_empty.json",
+    }
     assert all(one["problem"] for one in done.json["refused_files"])
     assert {file.name: file.read_bytes() for file in source.iterdir()} == before
     shown = workplace.run("--backends", "json", "import", "positions", source)

@@ -48,7 +48,13 @@ def test_kinds_lists_every_kind_with_what_identifies_it(workplace) -> None:
 def test_one_kind_shows_its_fields(workplace) -> None:
     """Fields come with type, whether they may be empty, and whether they are part of the key."""
     fields = {one["name"]: one for one in workplace.run("kinds", "positions", "--json").json["fields"]}
-    assert fields["condition_id"] == {"name": "condition_id", "type": "text", "nullable": False, "key": True, "private": False}
+    assert fields["condition_id"] == {
+        "name": "condition_id",
+        "type": "text",
+        "nullable": False,
+        "key": True,
+        "private": False,
+    }
     assert fields["pnl"]["type"] == "money"
     assert "condition_id" in workplace.run("kinds", "positions").out
 
@@ -58,7 +64,10 @@ def test_config_says_where_each_value_came_from(workplace) -> None:
     env = {"STORAGE_BACKENDS": "json,sqlite", "STORAGE_SHADOW_SAMPLE": "5%"}
     found = workplace.run("config", "--json", env=env).json
     values = {one["variable"]: one for one in found["settings"]}
-    assert (values["STORAGE_SHADOW_SAMPLE"]["value"], values["STORAGE_SHADOW_SAMPLE"]["source"]) == ("0.05", "environment")
+    assert (values["STORAGE_SHADOW_SAMPLE"]["value"], values["STORAGE_SHADOW_SAMPLE"]["source"]) == (
+        "0.05",
+        "environment",
+    )
     assert values["STORAGE_TIMEOUT"]["source"] == "default"
     assert found["stores"] == [{"name": "json", "backend": "json"}, {"name": "sqlite", "backend": "sqlite"}]
     assert {one["phase"] for one in found["phases"]} == {"dual_write"}
@@ -68,7 +77,19 @@ def test_config_says_where_each_value_came_from(workplace) -> None:
 def test_config_says_which_decision_of_the_control_store_holds(workplace) -> None:
     """After a decision, config names the control store, the epoch, who and why; other kinds stay with the environment."""
     env = {"STORAGE_BACKENDS": "json,sqlite"}
-    step = ("phase", "set", "shadow_read", "--kind", "positions", "--why", "history is verified", "--who", "ana", "--wait", "0")
+    step = (
+        "phase",
+        "set",
+        "shadow_read",
+        "--kind",
+        "positions",
+        "--why",
+        "history is verified",
+        "--who",
+        "ana",
+        "--wait",
+        "0",
+    )
     assert workplace.run(*step, env=env).code == 0
     phases = {one["kind"]: one for one in workplace.run("config", "--json", env=env).json["phases"]}
     assert phases["positions"]["decided_by"] == "control store, epoch 1, by ana: history is verified"

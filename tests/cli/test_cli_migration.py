@@ -18,7 +18,11 @@ def test_copy_brings_everything_and_verify_proves_it(workplace) -> None:
     done = workplace.run(*BOTH, "copy", "--json")
     copied = {one["kind"]: one for one in done.json["kinds"]}
     assert (done.json["from"], done.json["to"], done.json["ok"]) == ("json", "sqlite", True)
-    assert (copied["trades"]["rows"], copied["trades"]["written"], copied["positions"]["written"]) == (50, 50, 5)
+    assert (copied["trades"]["rows"], copied["trades"]["written"], copied["positions"]["written"]) == (
+        50,
+        50,
+        5,
+    )
     verified = workplace.run(*BOTH, "verify", "--deep", "--json")
     assert verified.code == 0
     kinds = {one["kind"]: one for one in verified.json["kinds"]}

@@ -8,7 +8,9 @@ import pytest
 
 
 def _tree(path: Path) -> dict[str, bytes]:
-    return {str(file.relative_to(path)): file.read_bytes() for file in sorted(path.rglob("*")) if file.is_file()}
+    return {
+        str(file.relative_to(path)): file.read_bytes() for file in sorted(path.rglob("*")) if file.is_file()
+    }
 
 
 def test_get_shows_a_record_with_its_version_and_digest(workplace) -> None:
@@ -28,9 +30,17 @@ def test_get_of_nothing_is_exit_code_1_and_not_an_error(workplace) -> None:
     workplace.fill("json")
     done = workplace.run("--backends", "json", "get", "positions", "nobody", "--json")
     assert done.code == 1
-    assert done.json == {"kind": "positions", "store": "json", "found": False, "record": None, "deleted_at": None}
+    assert done.json == {
+        "kind": "positions",
+        "store": "json",
+        "found": False,
+        "record": None,
+        "deleted_at": None,
+    }
     assert done.err == ""
-    assert "holds nothing under nobody" in workplace.run("--backends", "json", "get", "positions", "nobody").err
+    assert (
+        "holds nothing under nobody" in workplace.run("--backends", "json", "get", "positions", "nobody").err
+    )
 
 
 def test_get_of_a_deleted_record_says_when_it_was_deleted(workplace) -> None:
@@ -56,7 +66,18 @@ def test_query_filters_orders_and_pages(workplace) -> None:
     seen, cursor = [], None
     for _ in range(10):
         more = () if cursor is None else ("--after", cursor)
-        page = workplace.run("--backends", "json", "query", "trades", "--where", "market_name=BTC", "--limit", "2", "--json", *more).json
+        page = workplace.run(
+            "--backends",
+            "json",
+            "query",
+            "trades",
+            "--where",
+            "market_name=BTC",
+            "--limit",
+            "2",
+            "--json",
+            *more,
+        ).json
         seen += [one["record_id"] for one in page["records"]]
         cursor = page["cursor"]
         if cursor is None:
@@ -65,10 +86,12 @@ def test_query_filters_orders_and_pages(workplace) -> None:
 
 
 def test_query_takes_time_bounds_and_order(workplace) -> None:
-    """since is inclusive, until exclusive, desc begins with the newest."""
+    """Since is inclusive, until exclusive, desc begins with the newest."""
     workplace.fill("json", trades=5)
     bounds = ("--since", "2026-01-01T12:01:00Z", "--until", "2026-01-01T13:04:00+01:00", "--order", "desc")
-    found = workplace.run("--backends", "json", "query", "trades", *bounds, "--fields", "record_id", "--json").json
+    found = workplace.run(
+        "--backends", "json", "query", "trades", *bounds, "--fields", "record_id", "--json"
+    ).json
     assert found["records"] == [{"record_id": "t0003"}, {"record_id": "t0002"}, {"record_id": "t0001"}]
 
 
@@ -83,7 +106,10 @@ def test_the_table_leaves_out_empty_columns_unless_asked(workplace) -> None:
     """Columns without a value are noise; --fields shows them all the same."""
     workplace.fill("json")
     assert "order_id" not in workplace.run("--backends", "json", "query", "trades").out
-    assert "order_id" in workplace.run("--backends", "json", "query", "trades", "--fields", "record_id,order_id").out
+    assert (
+        "order_id"
+        in workplace.run("--backends", "json", "query", "trades", "--fields", "record_id,order_id").out
+    )
 
 
 @pytest.mark.parametrize(
@@ -99,7 +125,9 @@ def test_the_table_leaves_out_empty_columns_unless_asked(workplace) -> None:
         (("orders",), "no record kind 'orders'"),
     ],
 )
-def test_wrong_input_is_one_sentence_and_exit_code_2(workplace, arguments: tuple[str, ...], sentence: str) -> None:
+def test_wrong_input_is_one_sentence_and_exit_code_2(
+    workplace, arguments: tuple[str, ...], sentence: str
+) -> None:
     """Each wrong input is refused by naming what is wrong with it."""
     workplace.fill("json")
     done = workplace.run("--backends", "json", "query", *arguments)
@@ -158,7 +186,15 @@ def test_reading_changes_nothing_on_disk(workplace) -> None:
 
 def test_reading_beside_nothing_creates_nothing(workplace) -> None:
     """Looking for stores that are not there does not make them."""
-    for command in (("stats",), ("query", "trades"), ("health",), ("doctor",), ("phase", "show"), ("divergences",), ("divergences", "clear")):
+    for command in (
+        ("stats",),
+        ("query", "trades"),
+        ("health",),
+        ("doctor",),
+        ("phase", "show"),
+        ("divergences",),
+        ("divergences", "clear"),
+    ):
         workplace.run("--backends", "json,sqlite", *command)
     assert list(workplace.path.iterdir()) == []
 

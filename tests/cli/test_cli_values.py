@@ -18,7 +18,11 @@ from gateway.records.types import StorageType
 def test_a_row_is_shown_with_readable_times_exact_money_and_json() -> None:
     """Times are ISO 8601 in UTC, money is exact text, JSON is JSON."""
     record = Position(
-        condition_id="m", side="YES", entry_price="0.10", opened_at=datetime(2026, 1, 1, tzinfo=UTC), extra={"a": [1]}
+        condition_id="m",
+        side="YES",
+        entry_price="0.10",
+        opened_at=datetime(2026, 1, 1, tzinfo=UTC),
+        extra={"a": [1]},
     )
     row = Stamper().stamp(POSITIONS, record)
     shown = fields_of(row)
@@ -50,4 +54,10 @@ def test_printable_text_is_shown_unchanged(text: str) -> None:
 
 def test_sizes_are_told_in_units_for_people() -> None:
     """Bytes become the largest fitting unit."""
-    assert [size_text(size) for size in (None, 0, 1023, 1536, 5 * 1024**3)] == ["", "0 B", "1023 B", "1.5 KiB", "5.0 GiB"]
+    assert [size_text(size) for size in (None, 0, 1023, 1536, 5 * 1024**3)] == [
+        "",
+        "0 B",
+        "1023 B",
+        "1.5 KiB",
+        "5.0 GiB",
+    ]

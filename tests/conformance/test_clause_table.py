@@ -17,7 +17,7 @@ def asked(clause: Clause) -> str:
 
 
 def test_the_table_of_clauses_is_the_kit() -> None:
-    """Each clause stands in docs/backends.md with its sentence and its condition, in the order of the classes."""
+    """Each clause stands in docs/backends.md with its sentence and its condition, in the kit's order."""
     text = PAGE.read_text(encoding="utf-8")
     rows = re.findall(r"^\| `(test_\w+)` \| (.+) \| ([a-z_, ]+) \|$", text, re.MULTILINE)
     kit = [(clause.name, clause.summary, asked(clause)) for clause in clauses_of(BackendConformance)]
@@ -26,7 +26,7 @@ def test_the_table_of_clauses_is_the_kit() -> None:
 
 
 def test_every_clause_is_a_sentence() -> None:
-    """A clause says in one sentence what it promises, so that a failure can be understood without its code."""
+    """A clause says in one sentence what it promises, so that a failure needs no look at its code."""
     summaries = [clause.summary for clause in clauses_of(BackendConformance)]
     assert [text for text in summaries if not re.fullmatch(r"[A-Z].*\.", text)] == []
     assert len(set(summaries)) == len(summaries)

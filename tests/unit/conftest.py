@@ -8,13 +8,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from gateway_memory.plugin import gateway_backends
-from gateway_memory.store import MemoryStore
 
 from gateway.backend import Backend, OpenContext, WriteBatch, WriteReceipt
 from gateway.dispatch import Store, StoreSet
 from gateway.hookspecs import hookimpl
 from gateway.records.builtin import BUILTIN_KINDS
+from gateway_memory.plugin import gateway_backends
+from gateway_memory.store import MemoryStore
 
 MEMORY = gateway_backends()[0]
 

@@ -44,7 +44,9 @@ class Sink:
 
 def snapshot() -> Row:
     """Return the row of a snapshot."""
-    return STAMPER.stamp(ORDER_BOOK_SNAPSHOTS, OrderBookSnapshot(timestamp=datetime.now(UTC), condition_id="c"))
+    return STAMPER.stamp(
+        ORDER_BOOK_SNAPSHOTS, OrderBookSnapshot(timestamp=datetime.now(UTC), condition_id="c")
+    )
 
 
 async def test_a_hundred_rows_are_written_without_waiting_for_the_time() -> None:

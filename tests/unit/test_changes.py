@@ -32,14 +32,18 @@ def test_closing_writes_the_state_and_a_copy() -> None:
     """The position is closed, its copy carries the same facts, and both are newer than what was read."""
     stamper = Stamper()
     row = position(stamper, amount=3)
-    change = CloseChange(stamper, {"closed_at": NOW + timedelta(hours=1), "close_reason": "stop-loss", "pnl": Decimal("-1.5")})
+    change = CloseChange(
+        stamper, {"closed_at": NOW + timedelta(hours=1), "close_reason": "stop-loss", "pnl": Decimal("-1.5")}
+    )
     state, copy = change((row,))
     assert (state.kind, copy.kind) == (POSITIONS, CLOSED_POSITIONS)
     assert state.version > row.version
     closed = dict(state.record())
     assert (closed["is_open"], closed["close_reason"], closed["pnl"]) == (False, "stop-loss", Decimal("-1.5"))
     kept = dict(copy.record())
-    assert {name: closed[name] for name in kept if name != "record_id"} == {name: kept[name] for name in kept if name != "record_id"}
+    assert {name: closed[name] for name in kept if name != "record_id"} == {
+        name: kept[name] for name in kept if name != "record_id"
+    }
     assert change.result == state.record()
 
 

@@ -13,21 +13,54 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.errors import InvalidRecordError
-from gateway.records import EVENTS, ORDER_BOOK_SNAPSHOTS, POSITIONS, TRADES, Event, OrderBookSnapshot, Position, Trade
-from gateway.records.codec import MONEY_CONTEXT, codec_of, from_micros, json_text, make_record, money_text, to_micros
+from gateway.records import (
+    EVENTS,
+    ORDER_BOOK_SNAPSHOTS,
+    POSITIONS,
+    TRADES,
+    Event,
+    OrderBookSnapshot,
+    Position,
+    Trade,
+)
+from gateway.records.codec import (
+    MONEY_CONTEXT,
+    codec_of,
+    from_micros,
+    json_text,
+    make_record,
+    money_text,
+    to_micros,
+)
 
 NOW = datetime(2026, 3, 12, 11, 6, 41, 532199, tzinfo=UTC)
 MONEY = st.decimals(allow_nan=False, allow_infinity=False, min_value=-(10**29), max_value=10**29, places=12)
 JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"])),
-    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"])), inner, max_size=4),
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"])),
+    lambda inner: (
+        st.lists(inner, max_size=4)
+        | st.dictionaries(
+            st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"])), inner, max_size=4
+        )
+    ),
     max_leaves=20,
 )
 
 
 def trade(**fields: Any) -> Trade:
     """Return a trade with some fields replaced."""
-    base = {"timestamp": NOW, "market_name": "BTC", "action": "buy", "side": "YES", "price": Decimal("0.28"), "amount": 5}
+    base = {
+        "timestamp": NOW,
+        "market_name": "BTC",
+        "action": "buy",
+        "side": "YES",
+        "price": Decimal("0.28"),
+        "amount": 5,
+    }
     return Trade.model_validate({**base, **fields})
 
 
@@ -51,7 +84,15 @@ def test_equal_money_has_one_spelling(value: Decimal) -> None:
 
 @pytest.mark.parametrize(
     ("value", "text"),
-    [("0", "0"), ("-0.00", "0"), ("1E+3", "1000"), ("100", "100"), ("1.10", "1.1"), ("-2.50", "-2.5"), ("1e-30", "0." + "0" * 29 + "1")],
+    [
+        ("0", "0"),
+        ("-0.00", "0"),
+        ("1E+3", "1000"),
+        ("100", "100"),
+        ("1.10", "1.1"),
+        ("-2.50", "-2.5"),
+        ("1e-30", "0." + "0" * 29 + "1"),
+    ],
 )
 def test_money_spellings(value: str, text: str) -> None:
     """Money is written in plain notation without trailing zeros."""
@@ -61,13 +102,16 @@ def test_money_spellings(value: str, text: str) -> None:
 @pytest.mark.parametrize("value", ["1e30", "1e-31", "1234567890123456789012345678901.5"])
 def test_money_beyond_every_store_is_refused(value: str) -> None:
     """More digits than stores keep exactly are refused, with the field's name."""
-    with pytest.raises(InvalidRecordError, match="field 'price' has .* digits"):
+    with pytest.raises(InvalidRecordError, match=r"field 'price' has .* digits"):
         codec_of(TRADES).encode(trade(price=Decimal(value)))
 
 
 def test_a_float_is_taken_by_its_shortest_representation() -> None:
     """0.1 is a tenth, and binary noise that came from decimals is kept as it is written."""
-    assert codec_of(TRADES).encode(trade(price=0.1, amount=5.330000000000001e-05))[6:8] == ["0.1", "0.00005330000000000001"]
+    assert codec_of(TRADES).encode(trade(price=0.1, amount=5.330000000000001e-05))[6:8] == [
+        "0.1",
+        "0.00005330000000000001",
+    ]
 
 
 @given(st.datetimes(timezones=st.just(UTC)), st.integers(-14 * 60, 14 * 60))
@@ -123,7 +167,9 @@ def test_missing_fields_are_named() -> None:
         make_record(POSITIONS, {"condition_id": "c", "opened_at": NOW})
 
 
-@pytest.mark.parametrize("value", [{"a": math.nan}, {"a": [math.inf]}, {"a": "x\0"}, {"a\0": 1}, {"a": {"b": "\0"}}])
+@pytest.mark.parametrize(
+    "value", [{"a": math.nan}, {"a": [math.inf]}, {"a": "x\0"}, {"a\0": 1}, {"a": {"b": "\0"}}]
+)
 def test_json_refuses_what_not_every_store_can_keep(value: dict[str, Any]) -> None:
     """NaN and NUL inside JSON are refused with the field's name."""
     with pytest.raises(InvalidRecordError, match="field 'data'"):
@@ -143,13 +189,18 @@ def test_json_beyond_eight_mebibytes_is_refused() -> None:
     """A document that is too long says so; one at the limit passes."""
     with pytest.raises(InvalidRecordError, match="longer than 8 MiB"):
         codec_of(EVENTS).encode(Event(timestamp=NOW, session_id="s", event_type="x", data={"a": "x" * 2**23}))
-    assert codec_of(EVENTS).encode(Event(timestamp=NOW, session_id="s", event_type="x", data={"a": "x" * (2**23 - 8)}))
+    assert codec_of(EVENTS).encode(
+        Event(timestamp=NOW, session_id="s", event_type="x", data={"a": "x" * (2**23 - 8)})
+    )
 
 
 def test_null_empty_and_missing_are_different() -> None:
     """None, an empty object and an object with a null are three values."""
     codec = codec_of(EVENTS)
-    texts = [codec.encode(Event(timestamp=NOW, session_id="s", event_type="x", data=data))[-1] for data in (None, {}, {"a": None})]
+    texts = [
+        codec.encode(Event(timestamp=NOW, session_id="s", event_type="x", data=data))[-1]
+        for data in (None, {}, {"a": None})
+    ]
     assert texts == [None, "{}", '{"a":null}']
 
 

@@ -9,7 +9,13 @@ from gateway.records import TRADES
 from gateway.records.digest import digest_of, share_of
 from gateway.records.stamp import row_of
 
-VALUE = st.none() | st.booleans() | st.integers(-(2**63), 2**63 - 1) | st.floats(allow_nan=False) | st.text(max_size=20)
+VALUE = (
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**63), 2**63 - 1)
+    | st.floats(allow_nan=False)
+    | st.text(max_size=20)
+)
 VALUES = st.lists(VALUE, max_size=6)
 
 
@@ -33,7 +39,13 @@ def test_rows_that_differ_have_different_digests(left: list[object], right: list
 @given(VALUES)
 def test_every_part_of_a_row_counts(values: list[object]) -> None:
     """Kind, tenant, version and deletion each change the digest."""
-    parts = [("k", "t", 1, False), ("l", "t", 1, False), ("k", "u", 1, False), ("k", "t", 2, False), ("k", "t", 1, True)]
+    parts = [
+        ("k", "t", 1, False),
+        ("l", "t", 1, False),
+        ("k", "u", 1, False),
+        ("k", "t", 2, False),
+        ("k", "t", 1, True),
+    ]
     digests = {digest_of(*part, values) for part in parts}  # type: ignore[arg-type] # drawn values are canonical
     assert len(digests) == len(parts)
     assert all(-(2**63) <= digest < 2**63 for digest in digests)
@@ -48,12 +60,16 @@ def test_a_changed_value_is_seen_without_asking_another_store() -> None:
     assert not row._replace(version=8).intact
 
 
-@given(st.lists(st.text(min_size=1), min_size=1, max_size=200, unique=True), st.floats(0, 100), st.floats(0, 100))
+@given(
+    st.lists(st.text(min_size=1), min_size=1, max_size=200, unique=True), st.floats(0, 100), st.floats(0, 100)
+)
 def test_raising_a_share_only_adds_keys(keys: list[str], low: float, high: float) -> None:
     """Every key that belongs to a share belongs to a greater one."""
     low, high = sorted((low, high))
     shares = [share_of("positions", "t", (key,)) for key in keys]
-    assert {at for at, share in enumerate(shares) if share < low} <= {at for at, share in enumerate(shares) if share < high}
+    assert {at for at, share in enumerate(shares) if share < low} <= {
+        at for at, share in enumerate(shares) if share < high
+    }
 
 
 def test_a_share_takes_about_its_part_of_the_keys() -> None:

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from gateway_memory.plugin import gateway_backends
 
 from gateway.backend import BackendSpec, Capability, OpenContext, WriteBatch
 from gateway.dispatch import StoreSet, open_store
@@ -20,6 +19,7 @@ from gateway.hookspecs import BackendCall, hookimpl, new_manager
 from gateway.records import TRADES, Trade
 from gateway.records.builtin import BUILTIN_KINDS
 from gateway.records.stamp import DEFAULT_TENANT, Stamper
+from gateway_memory.plugin import gateway_backends
 
 pytestmark = pytest.mark.anyio
 MEMORY = gateway_backends()[0]
@@ -33,7 +33,10 @@ def context(name: str) -> OpenContext:
 
 def trade() -> Any:
     """Return the row of a trade."""
-    return Stamper().stamp(TRADES, Trade(timestamp=datetime.now(UTC), market_name="M", action="buy", side="YES", price=1, amount=1))  # type: ignore[arg-type] # ints are money too
+    return Stamper().stamp(
+        TRADES,
+        Trade(timestamp=datetime.now(UTC), market_name="M", action="buy", side="YES", price=1, amount=1),
+    )  # type: ignore[arg-type] # ints are money too
 
 
 async def test_each_call_reaches_one_store() -> None:
@@ -52,7 +55,9 @@ async def test_a_driver_error_that_slips_through_names_the_plugin(open_gated: Op
     """An error the backend forgot to translate becomes a StoreError that blames the plugin and keeps the cause."""
     store, backend = await open_gated("a")
     backend.faults.append(ZeroDivisionError("inside the driver"))
-    with pytest.raises(StoreError, match=r"a: gateway_write failed with ZeroDivisionError.*memory plugin") as caught:
+    with pytest.raises(
+        StoreError, match=r"a: gateway_write failed with ZeroDivisionError.*memory plugin"
+    ) as caught:
         await store.write(WriteBatch((trade(),)))
     assert isinstance(caught.value.__cause__, ZeroDivisionError)
 
@@ -61,7 +66,7 @@ async def test_a_store_error_gets_the_store_s_name(open_gated: Open) -> None:
     """Whoever raised it, the operator sees which store it was."""
     store, backend = await open_gated("old")
     backend.faults.append(StoreUnavailableError("down"))
-    with pytest.raises(StoreUnavailableError, match="^old: down$"):
+    with pytest.raises(StoreUnavailableError, match=r"^old: down$"):
         await store.write(WriteBatch((trade(),)))
 
 
@@ -70,7 +75,7 @@ async def test_a_store_that_does_not_answer_times_out() -> None:
 
     class Hanging:
         @hookimpl
-        async def gateway_query(self, query: Any) -> Any:
+        async def gateway_query(self, query: Any) -> Any:  # noqa: ARG002 - pluggy goes by the name
             await asyncio.Event().wait()
 
         @hookimpl
@@ -81,7 +86,7 @@ async def test_a_store_that_does_not_answer_times_out() -> None:
         return Hanging()
 
     store = await open_store(replace(MEMORY, open=opened), context("slow"), timeout=0.05)
-    with pytest.raises(StoreTimeoutError, match="slow: no answer to gateway_query within 0.05 s"):
+    with pytest.raises(StoreTimeoutError, match=r"slow: no answer to gateway_query within 0\.05 s"):
         await store.query(None)  # type: ignore[arg-type] # never looked at
     await store.close()
 

@@ -73,8 +73,12 @@ async def test_a_mirror_failure_is_reported_with_what_the_primary_has(open_gated
     """The error carries the acknowledgement, so that the bot can repeat the write under the same id."""
     engine, _, new = await engine_on(open_gated, Phase.DUAL_WRITE)
     new.faults.append(StoreFullError("no space left"))
-    trade = Trade(timestamp=NOW, market_name="M", action="buy", side="YES", price=Decimal(1), amount=Decimal(1))
-    with pytest.raises(MirrorWriteError, match=r"old has the write, but a mirror failed: new: no space left") as caught:
+    trade = Trade(
+        timestamp=NOW, market_name="M", action="buy", side="YES", price=Decimal(1), amount=Decimal(1)
+    )
+    with pytest.raises(
+        MirrorWriteError, match=r"old has the write, but a mirror failed: new: no space left"
+    ) as caught:
         await engine.put(TRADES, trade)
     repeated = trade.model_copy(update={"record_id": caught.value.ack.record_id})
     ack = await engine.put(TRADES, repeated)
@@ -110,7 +114,9 @@ async def test_no_write_is_lost_and_no_delta_counted_twice_while_phases_change(o
             saved[name] = price
             row = await engine.get(POSITIONS, (name,))
             assert row is not None
-            assert dict(row.record())["entry_price"] == price, "a read did not see the acknowledged write before it"
+            assert dict(row.record())["entry_price"] == price, (
+                "a read did not see the acknowledged write before it"
+            )
 
     async def count(name: str) -> None:
         nonlocal counted
@@ -121,7 +127,9 @@ async def test_no_write_is_lost_and_no_delta_counted_twice_while_phases_change(o
             await engine.update(reads[0], reads, change)
             counted += 1
 
-    workers = [asyncio.create_task(write(f"c{at}")) for at in range(8)] + [asyncio.create_task(count(str(at))) for at in range(4)]
+    workers = [asyncio.create_task(write(f"c{at}")) for at in range(8)] + [
+        asyncio.create_task(count(str(at))) for at in range(4)
+    ]
     between = [Phase.DUAL_WRITE, Phase.SHADOW_READ, Phase.CUTOVER, Phase.SHADOW_READ]
     for turn in range(40):
         engine.switch(plan(between[turn % 4]))
@@ -203,7 +211,9 @@ async def test_put_many_reports_a_failure(open_gated: Open) -> None:
     old.faults += [None, StoreFullError("no space left")]
     with pytest.raises(StoreError, match="no space left"):
         await engine.put_many((position(f"c{at}") for at in range(5_000)), lambda _: POSITIONS)
-    assert 1_000 <= len(await engine.stores["old"].query(Query(POSITIONS, DEFAULT_TENANT, limit=10_000))) < 5_000
+    assert (
+        1_000 <= len(await engine.stores["old"].query(Query(POSITIONS, DEFAULT_TENANT, limit=10_000))) < 5_000
+    )
     await engine.close()
 
 

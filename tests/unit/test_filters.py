@@ -21,7 +21,14 @@ NOW = datetime(2026, 3, 12, 11, 6, 41, 532199, tzinfo=UTC)
 
 def test_filters_become_canonical_conditions() -> None:
     """Every operator is understood, and values take the form that rows hold."""
-    where = {"market_name": "BTC", "price__ge": 0.10, "timestamp__lt": NOW, "side__in": ["YES", None], "pnl": None, "dry_run__ne": True}
+    where = {
+        "market_name": "BTC",
+        "price__ge": 0.10,
+        "timestamp__lt": NOW,
+        "side__in": ["YES", None],
+        "pnl": None,
+        "dry_run__ne": True,
+    }
     assert conditions(TRADES, where) == (
         Condition("market_name", Op.EQ, "BTC"),
         Condition("price", Op.GE, "0.1"),
@@ -54,8 +61,11 @@ def test_wrong_filters_say_what_is_wrong(where: dict[str, Any], says: str) -> No
 
 
 def test_time_bounds_include_the_beginning_and_not_the_end() -> None:
-    """since is inclusive and until exclusive, on the kind's own time field."""
-    assert time_bounds(TRADES, NOW, NOW) == (Condition("timestamp", Op.GE, 1773313601532199), Condition("timestamp", Op.LT, 1773313601532199))
+    """Since is inclusive and until exclusive, on the kind's own time field."""
+    assert time_bounds(TRADES, NOW, NOW) == (
+        Condition("timestamp", Op.GE, 1773313601532199),
+        Condition("timestamp", Op.LT, 1773313601532199),
+    )
     assert time_bounds(TRADES, None, None) == ()
     with pytest.raises(InvalidRecordError, match="bot_state has no time field"):
         time_bounds(BOT_STATE, NOW, None)
@@ -89,7 +99,9 @@ def test_keys_are_complete_and_canonical() -> None:
 def test_a_cursor_carries_the_position(symbol: str, at: datetime) -> None:
     """What a cursor says is where its row stands; another kind does not take it."""
     try:
-        row = Stamper().stamp(CANDLES, Candle(symbol=symbol, interval="5m", timestamp=at, open=1, high=1, low=1, close=1))
+        row = Stamper().stamp(
+            CANDLES, Candle(symbol=symbol, interval="5m", timestamp=at, open=1, high=1, low=1, close=1)
+        )
     except InvalidRecordError:
         return
     assert position_from(CANDLES, cursor_of(row)) == row.position
@@ -106,5 +118,13 @@ def test_what_is_no_cursor_is_refused(cursor: str) -> None:
 
 def test_a_log_is_listed_by_time_then_id() -> None:
     """Rows of one instant still have one place each."""
-    record = Trade(timestamp=NOW, market_name="M", action="buy", side="YES", price=Decimal(1), amount=Decimal(1), record_id="r")
+    record = Trade(
+        timestamp=NOW,
+        market_name="M",
+        action="buy",
+        side="YES",
+        price=Decimal(1),
+        amount=Decimal(1),
+        record_id="r",
+    )
     assert Stamper().stamp(TRADES, record).position == (1773313601532199, "r")

@@ -31,7 +31,9 @@ STAMPER = Stamper()
 
 def trade(at: int = 0) -> Row:
     """Return the row of a trade."""
-    return STAMPER.stamp(TRADES, Trade(timestamp=NOW, market_name=f"M{at}", action="buy", side="YES", price=1, amount=1))  # type: ignore[arg-type] # ints are money too
+    return STAMPER.stamp(
+        TRADES, Trade(timestamp=NOW, market_name=f"M{at}", action="buy", side="YES", price=1, amount=1)
+    )  # type: ignore[arg-type] # ints are money too
 
 
 def position(price: int) -> Row:

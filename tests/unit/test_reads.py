@@ -24,7 +24,9 @@ async def filled(open_gated: Open, count: int) -> tuple[Any, list[int]]:
     """Return a store with positions, and the sizes of the reads it gets."""
     store, _ = await open_gated("a")
     rows = [
-        STAMPER.stamp(POSITIONS, Position(condition_id=str(at), side="YES", entry_price=1, opened_at=datetime.now(UTC)))  # type: ignore[arg-type] # ints are money too
+        STAMPER.stamp(
+            POSITIONS, Position(condition_id=str(at), side="YES", entry_price=1, opened_at=datetime.now(UTC))
+        )  # type: ignore[arg-type] # ints are money too
         for at in range(count)
     ]
     await store.write(WriteBatch(rows))
@@ -54,7 +56,9 @@ async def test_the_same_key_is_asked_for_once(open_gated: Open) -> None:
     """Callers of one key share its row, and a missing key is None for all of them."""
     store, sizes = await filled(open_gated, 1)
     reader = KeyReader(store)
-    rows = await asyncio.gather(*(reader.get(POSITIONS, DEFAULT_TENANT, (key,)) for key in ["0", "0", "0", "x", "x"]))
+    rows = await asyncio.gather(
+        *(reader.get(POSITIONS, DEFAULT_TENANT, (key,)) for key in ["0", "0", "0", "x", "x"])
+    )
     assert [row is None for row in rows] == [False, False, False, True, True]
     assert sizes == [1, 2]
     await reader.close()
@@ -71,7 +75,9 @@ async def test_a_store_that_is_down_is_reported_to_every_caller(open_gated: Open
 
     store.get = down
     reader = KeyReader(store)
-    results = await asyncio.gather(*(reader.get(POSITIONS, DEFAULT_TENANT, ("0",)) for _ in range(5)), return_exceptions=True)
+    results = await asyncio.gather(
+        *(reader.get(POSITIONS, DEFAULT_TENANT, ("0",)) for _ in range(5)), return_exceptions=True
+    )
     assert [type(result) for result in results] == [StoreUnavailableError] * 5
     store.get = answer
     assert await reader.get(POSITIONS, DEFAULT_TENANT, ("0",)) is not None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import shutil
 import sqlite3
@@ -13,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from gateway.backend import WriteBatch
+from gateway.backend import OpenContext, WriteBatch
 from gateway.errors import (
     SchemaError,
     StoreBusyError,
@@ -26,6 +27,7 @@ from gateway.errors import (
 from gateway.records import TRADES, Row
 from gateway_sqlite.backend import SqliteBackend
 from gateway_sqlite.errors import translate, translated
+from gateway_sqlite.plugin import open_store
 
 Open = Callable[..., Awaitable[SqliteBackend]]
 Trades = Callable[[int], list[Row]]
@@ -205,14 +207,13 @@ async def test_damage_met_while_reading_is_reported(opened: Open, trades: Trades
     ids=["short", "text", "noise"],
 )
 @pytest.mark.parametrize("read_only", [False, True])
-@pytest.mark.anyio
-async def test_a_file_that_is_no_database_is_left_alone(
-    opened: Open, path: Path, content: bytes, read_only: bool
+def test_a_file_that_is_no_database_is_left_alone(
+    context: Callable[..., OpenContext], path: Path, content: bytes, read_only: bool
 ) -> None:
     """Something else under the store's name is refused and keeps every byte."""
     path.write_bytes(content)
     with pytest.raises(StoreCorruptError, match="left as it is"):
-        await opened(read_only=read_only)
+        asyncio.run(open_store(context(read_only=read_only)))
     assert path.read_bytes() == content
     assert _names(path.parent) == [path.name]
 

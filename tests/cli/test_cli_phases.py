@@ -1,0 +1,198 @@
+"""`gateway phase`: decisions, refusals, and running bots that follow."""
+
+from __future__ import annotations
+
+import getpass
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
+
+import pytest
+
+BOTH = ("--backends", "json,sqlite")
+
+BOT = """
+import asyncio, sys, time
+from pathlib import Path
+from gateway import Gateway
+
+async def main():
+    async with Gateway("json,sqlite", environ={}, env_file=None, data_dir=Path("storage")) as gateway:
+        seen, number = -1, 0
+        while True:
+            if gateway.plan.epoch != seen:
+                seen = gateway.plan.epoch
+                print(seen, gateway.plan.default.phase.value, time.time(), flush=True)
+            await gateway.save_position(
+                condition_id="live", side="YES", entry_price=1, opened_at=START, amount=number
+            )
+            number += 1
+            await asyncio.sleep(0.01)
+
+from datetime import datetime, UTC
+START = datetime(2026, 1, 1, tzinfo=UTC)
+asyncio.run(main())
+"""
+
+
+@contextmanager
+def _bot(workplace) -> Iterator[subprocess.Popen[str]]:
+    """Run a bot that says which epoch it follows; it is gone at the end, whatever happens."""
+    script = workplace.path / "bot.py"
+    script.write_text(BOT)
+    process = subprocess.Popen(
+        [sys.executable, script.name], stdout=subprocess.PIPE, text=True, cwd=workplace.path
+    )
+    try:
+        assert process.stdout is not None
+        assert process.stdout.readline().split()[:2] == ["0", "dual_write"]
+        yield process
+    finally:
+        process.kill()
+        process.wait(timeout=10)
+        if process.stdout is not None:
+            process.stdout.close()
+
+
+def _set(workplace, *args: str):
+    return workplace.run(*BOTH, "phase", "set", *args, "--wait", "0", "--json")
+
+
+def test_a_step_is_recorded_with_who_why_and_when(workplace) -> None:
+    """The decision is shown for every kind, with its author, reason, time and epoch."""
+    done = _set(workplace, "shadow_read", "--why", "copy is verified", "--who", "ana")
+    assert done.code == 0
+    assert done.json["followed"] is True
+    shown = workplace.run(*BOTH, "phase", "show", "--history", "5", "--json").json
+    assert shown["epoch"] == 1
+    for one in shown["phases"]:
+        assert (one["phase"], one["who"], one["why"], one["epoch"]) == (
+            "shadow_read",
+            "ana",
+            "copy is verified",
+            1,
+        )
+        assert one["when"].endswith("Z")
+    assert [(one["before"], one["after"]) for one in shown["history"]] == [("dual_write", "shadow_read")]
+    table = workplace.run(*BOTH, "phase", "show").out
+    assert "copy is verified" in table
+    assert "no running bot" in table
+
+
+def test_without_who_it_is_the_user_who_types(workplace) -> None:
+    """The author defaults to the user of the process."""
+    assert _set(workplace, "shadow_read", "--why", "w").json["changes"][0]["who"] == getpass.getuser()
+
+
+def test_a_share_of_the_keys_can_be_cut_over(workplace) -> None:
+    """--share leads part of a kind's keys ahead of its phase, for the kinds named alone."""
+    _set(workplace, "shadow_read", "--why", "w")
+    done = _set(workplace, "shadow_read", "--kind", "positions", "--share", "25%", "--why", "a quarter first")
+    assert done.json["changes"][0]["after"] == "shadow_read 25%"
+    phases = {one["kind"]: one for one in workplace.run(*BOTH, "phase", "show", "--json").json["phases"]}
+    assert phases["positions"]["share"] == 25
+    assert phases["trades"]["share"] == 0
+
+
+def test_kinds_with_a_decision_of_their_own_are_named_when_all_are_moved(workplace) -> None:
+    """A step for all kinds does not move those decided one by one, and says so."""
+    _set(workplace, "shadow_read", "--kind", "positions", "--why", "w")
+    done = _set(workplace, "shadow_read", "--why", "w")
+    assert done.json["unaffected"] == ["positions"]
+    again = workplace.run(*BOTH, "phase", "set", "cutover", "--why", "w", "--wait", "0")
+    assert "stay where they are: positions" in again.out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (("complete", "--why", "w"), "skips a phase; go to shadow_read first"),
+        (("sideways", "--why", "w"), "there is no phase 'sideways'"),
+        (("shadow_read", "--why", " "), "say why"),
+        (("shadow_read", "--why", "w", "--kind", "orders"), "no record kind 'orders'"),
+        (("shadow_read", "--why", "w", "--kind", "closed_positions"), "moves along with positions"),
+        (("shadow_read", "--why", "w", "--share", "200%"), "between 0% and 100%"),
+        (("cutover", "--why", "w", "--kind", "positions", "--kind", "trades"), "positions: from dual_write"),
+    ],
+)
+def test_a_refused_step_is_a_sentence_and_changes_nothing(
+    workplace, arguments: tuple[str, ...], sentence: str
+) -> None:
+    """What is refused ends with exit code 2, and no decision is made."""
+    done = workplace.run(*BOTH, "phase", "set", *arguments, "--wait", "0")
+    assert done.code == 2
+    assert sentence in done.err
+    assert workplace.run(*BOTH, "phase", "show", "--json").json["epoch"] == 0
+
+
+def test_why_is_required(workplace) -> None:
+    """A decision without a reason is wrong usage."""
+    done = workplace.run(*BOTH, "phase", "set", "shadow_read", "--json")
+    assert done.code == 2
+    assert "--why" in done.error["message"]
+
+
+def test_one_store_has_no_phases_to_set(workplace) -> None:
+    """With one store there is nothing to migrate, and the message says so."""
+    done = workplace.run("--backends", "json", "phase", "set", "dual_write", "--why", "w", "--wait", "0")
+    assert done.code == 2
+    assert "one store only" in done.err
+
+
+def test_of_several_kinds_none_moves_if_one_cannot(workplace) -> None:
+    """The kinds named together move together or not at all."""
+    _set(workplace, "shadow_read", "--kind", "trades", "--why", "w")
+    done = _set(workplace, "cutover", "--kind", "trades", "--kind", "positions", "--why", "w")
+    assert done.code == 2
+    assert "nothing was changed" in done.error["message"]
+    assert workplace.run(*BOTH, "phase", "show", "--json").json["epoch"] == 1
+
+
+def test_a_damaged_control_store_is_one_sentence(workplace) -> None:
+    """A control store that cannot be read is refused by name, and not overwritten."""
+    _set(workplace, "shadow_read", "--why", "w")
+    file = workplace.path / "storage" / "control.db"
+    file.write_bytes(b"not a database at all, but long enough to be read as one" * 40)
+    before = file.read_bytes()
+    for command in (("phase", "show"), ("phase", "set", "cutover", "--why", "w", "--wait", "0")):
+        done = workplace.run(*BOTH, *command)
+        assert done.code == 2
+        assert "control.db" in done.err
+    assert file.read_bytes() == before
+
+
+def test_a_running_bot_follows_within_a_second_and_is_listed(workplace) -> None:
+    """The bot takes over the very first decision, and the next one, without a restart; `set` waits for it."""
+    with _bot(workplace) as bot:
+        assert bot.stdout is not None
+        for epoch, phase in ((1, "shadow_read"), (2, "cutover"), (3, "shadow_read")):
+            done = workplace.run(*BOTH, "phase", "set", phase, "--why", "w", "--wait", "20", "--json")
+            assert done.code == 0
+            assert done.json["followed"] is True
+            assert [(one["pid"], one["epoch"]) for one in done.json["members"]] == [(bot.pid, epoch)]
+            seen, where, at = bot.stdout.readline().split()
+            assert (int(seen), where) == (epoch, phase)
+            decided = datetime.fromisoformat(done.json["changes"][0]["when"]).timestamp()
+            assert float(at) - decided < 1.0
+        members = workplace.run(*BOTH, "phase", "show", "--json").json["members"]
+        assert [(one["pid"], one["follows"]) for one in members] == [(bot.pid, True)]
+    assert workplace.run(*BOTH, "phase", "show", "--json").json["members"] == []
+
+
+def test_a_bot_that_does_not_follow_is_named_and_the_exit_code_says_so(workplace) -> None:
+    """A stopped bot is reported as behind; once it runs again it follows."""
+    with _bot(workplace) as bot:
+        assert bot.stdout is not None
+        assert workplace.run(*BOTH, "phase", "set", "shadow_read", "--why", "w", "--wait", "20").code == 0
+        bot.stdout.readline()
+        os.kill(bot.pid, signal.SIGSTOP)
+        done = workplace.run(*BOTH, "phase", "set", "cutover", "--why", "w", "--wait", "0.2", "--json")
+        assert done.code == 1
+        assert done.json["followed"] is False
+        assert [(one["pid"], one["follows"]) for one in done.json["members"]] == [(bot.pid, False)]
+        os.kill(bot.pid, signal.SIGCONT)
+        assert bot.stdout.readline().split()[:2] == ["2", "cutover"]

@@ -18,17 +18,17 @@ NOT_ASKED: Final = "not asked:"
 """How the conformance kit begins the reason of a clause that a backend's capabilities rule out."""
 
 
-def _reason(report: Any) -> str:  # noqa: ANN401 - reports of tests and of collection share no public base
+def _reason(report: Any) -> str:
     skipped = report.longrepr
     return str(skipped[2] if isinstance(skipped, tuple) else skipped).removeprefix("Skipped: ")
 
 
-def _allowed(report: Any) -> bool:  # noqa: ANN401 - the same
+def _allowed(report: Any) -> bool:
     expected_failure = hasattr(report, "wasxfail")
     return expected_failure or SHARED_DATA in report.keywords or _reason(report).startswith(NOT_ASKED)
 
 
-def _refuse(report: Any) -> None:  # noqa: ANN401 - the same
+def _refuse(report: Any) -> None:
     if report.skipped and os.environ.get("CI") == "true" and not _allowed(report):
         report.longrepr = f"skipped, which CI does not allow: {_reason(report)}"
         report.outcome = "failed"

@@ -16,12 +16,12 @@ from collections.abc import AsyncIterator, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import date as Date
 from datetime import datetime, timedelta
-from decimal import Decimal
-from typing import Any, Generic, Literal, NamedTuple, Protocol, TypedDict, TypeVar, overload
+from typing import Any, Generic, Literal, NamedTuple, Protocol, TypeVar, overload
 
 from typing_extensions import Unpack
 
 from gateway.backend import Health
+from gateway.fields import AlertFields, EventFields, Number, PositionFields, SnapshotFields, TradeFields
 from gateway.records.activity import Alert, DailyStats, Event
 from gateway.records.codec import Value
 from gateway.records.kind import Record
@@ -30,23 +30,18 @@ from gateway.records.trading import Position, Trade
 
 __all__ = [
     "Ack",
-    "AlertFields",
     "Alerts",
-    "EventFields",
     "Events",
     "GatewayHealth",
     "Maintenance",
     "Order",
     "Page",
-    "PositionFields",
     "Positions",
     "Records",
     "Session",
-    "SnapshotFields",
     "Snapshots",
     "Statistics",
     "StorageGateway",
-    "TradeFields",
     "Trades",
 ]
 
@@ -54,8 +49,6 @@ R = TypeVar("R", bound=Record)
 R_co = TypeVar("R_co", bound=Record, covariant=True)
 Order = Literal["asc", "desc"]
 """Listing order: by time for logs, by key for the rest."""
-Number = Decimal | float | int | str
-"""What a money field takes. A float is taken by its shortest representation."""
 
 
 class Ack(NamedTuple):
@@ -120,88 +113,6 @@ class GatewayHealth:
     ok: bool
     backends: Mapping[str, Health]
     details: Mapping[str, Any]
-
-
-class TradeFields(TypedDict, total=False):
-    """Keyword arguments of `insert_trade`; see `Trade`."""
-
-    record_id: str | None
-    timestamp: datetime
-    market_name: str
-    condition_id: str | None
-    action: str
-    side: str
-    price: Number
-    amount: Number
-    order_id: str | None
-    status: str | None
-    pnl: Number | None
-    pnl_pct: Number | None
-    reason: str | None
-    dry_run: bool
-    strategy: str | None
-    execution_mode: str | None
-
-
-class PositionFields(TypedDict, total=False):
-    """Keyword arguments of `save_position`; see `Position`."""
-
-    condition_id: str
-    market_name: str | None
-    side: str
-    entry_price: Number
-    amount: Number | None
-    trailing_stop_price: Number | None
-    is_open: bool
-    opened_at: datetime
-    closed_at: datetime | None
-    close_reason: str | None
-    exit_price: Number | None
-    pnl: Number | None
-    extra: Mapping[str, Any] | None
-
-
-class EventFields(TypedDict, total=False):
-    """Keyword arguments of `record_event`; see `Event`."""
-
-    record_id: str | None
-    timestamp: datetime
-    session_id: str
-    event_type: str
-    condition_id: str | None
-    market_name: str | None
-    data: Mapping[str, Any] | None
-
-
-class AlertFields(TypedDict, total=False):
-    """Keyword arguments of `insert_alert`; see `Alert`."""
-
-    record_id: str | None
-    timestamp: datetime
-    alert_type: str
-    level: str
-    market_name: str | None
-    details: Mapping[str, Any] | None
-
-
-class SnapshotFields(TypedDict, total=False):
-    """Keyword arguments of `buffer_snapshot`; see `OrderBookSnapshot`."""
-
-    record_id: str | None
-    timestamp: datetime
-    condition_id: str
-    best_ask_yes: float | None
-    best_bid_yes: float | None
-    best_ask_yes_size: float | None
-    best_bid_yes_size: float | None
-    best_ask_no: float | None
-    best_bid_no: float | None
-    best_ask_no_size: float | None
-    best_bid_no_size: float | None
-    winning_side: str | None
-    time_remaining: float | None
-    bids: Iterable[tuple[float, float]] | None
-    asks: Iterable[tuple[float, float]] | None
 
 
 class Positions(Protocol):

@@ -9,22 +9,13 @@ from typing import Any, cast, overload
 
 from typing_extensions import Unpack
 
-from gateway.api import (
-    Ack,
-    AlertFields,
-    EventFields,
-    Number,
-    Order,
-    PositionFields,
-    Session,
-    SnapshotFields,
-    TradeFields,
-)
+from gateway.api import Ack, Order, Session
 from gateway.backend import KeyRef, Summarize
 from gateway.buffer import Buffer
 from gateway.calls import RecordCalls
 from gateway.changes import CloseChange, StatsChange
 from gateway.errors import GatewayClosedError, InvalidRecordError
+from gateway.fields import AlertFields, EventFields, Number, PositionFields, SnapshotFields, TradeFields
 from gateway.filters import day_bounds, key_of
 from gateway.records.activity import ALERTS, DAILY_STATS, EVENTS, OPERATIONS, Alert, DailyStats, Event
 from gateway.records.codec import codec_of, from_micros

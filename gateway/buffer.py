@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
 from gateway.errors import GatewayError, QueueFullError
-from gateway.lanes import FullPolicy
+from gateway.outcomes import FullPolicy
 from gateway.records.row import Row
 
 __all__ = ["Buffer", "BufferOptions"]

@@ -17,7 +17,8 @@ from gateway.api import Ack
 from gateway.backend import Capability, GroupSummary, KeyRef, Summarize, Update
 from gateway.dispatch import Store
 from gateway.errors import MirrorWriteError, StoreError
-from gateway.lanes import Lane, LaneOptions, Outcome
+from gateway.lanes import Lane
+from gateway.outcomes import LaneOptions, Outcome
 from gateway.query import Query
 from gateway.reads import KeyReader
 from gateway.records.kind import KindSpec, Record, Shape

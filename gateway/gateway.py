@@ -17,9 +17,9 @@ from gateway.config import Configuration, denied_plugins, load_configuration, op
 from gateway.dispatch import StoreSet
 from gateway.divergences import DivergenceLog
 from gateway.engine import Engine
-from gateway.lanes import LaneOptions
 from gateway.migration.control import ControlStore
 from gateway.migration.follow import PlanFollower
+from gateway.outcomes import LaneOptions
 from gateway.records.stamp import Stamper
 from gateway.records.version import HybridClock
 from gateway.registry import discover

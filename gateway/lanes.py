@@ -14,72 +14,17 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Sequence
-from enum import StrEnum
-from typing import Any, Final
+from typing import Any
 
 from tenacity import AsyncRetrying, retry_if_exception, stop_after_delay, wait_random_exponential
 
 from gateway.backend import Group, Step, Update, WriteBatch, WriteReceipt
 from gateway.dispatch import Store
 from gateway.errors import GatewayClosedError, GatewayError, QueueFullError, StoreError, WriteRejectedError
+from gateway.outcomes import STORED, FullPolicy, LaneOptions, Outcome
 from gateway.telemetry import Counters
 
-__all__ = ["FullPolicy", "Lane", "LaneOptions", "Outcome"]
-
-
-class FullPolicy(StrEnum):
-    """What a full queue does with the next write."""
-
-    BLOCK = "block"
-    """The caller waits for room, in order."""
-    REFUSE = "refuse"
-    """The caller gets `QueueFullError`."""
-
-
-class LaneOptions:
-    """Bounds of a lane.
-
-    Args:
-        rows: Rows accepted but not yet finished, at most.
-        batch: Rows of one commit, at most (a single write with more is committed on its own).
-        policy: What happens at the bound.
-        retry: Seconds for which a transient failure is tried again; every write is idempotent.
-    """
-
-    __slots__ = ("batch", "policy", "retry", "rows")
-
-    def __init__(
-        self,
-        rows: int = 10_000,
-        batch: int = 1_000,
-        policy: FullPolicy = FullPolicy.BLOCK,
-        retry: float = 2.0,
-    ) -> None:
-        self.rows = rows
-        self.batch = batch
-        self.policy = policy
-        self.retry = retry
-
-
-class Outcome:
-    """What became of one write.
-
-    Attributes:
-        superseded: The newest stored version that was newer than one of its rows; 0 if all were stored.
-        mirrored: Names of the followers that have it.
-        failures: Followers that do not, with their errors.
-    """
-
-    __slots__ = ("failures", "mirrored", "superseded")
-
-    def __init__(self) -> None:
-        self.superseded = 0
-        self.mirrored: tuple[str, ...] = ()
-        self.failures: dict[str, GatewayError] = {}
-
-
-STORED: Final = Outcome()
-"""The outcome of nearly every write to one store; shared, and never changed."""
+__all__ = ["Lane"]
 
 
 class _Pending:
@@ -165,7 +110,7 @@ class Lane:
             self.settle(0, generation)
             raise GatewayClosedError("the gateway is closed; nothing was written")
         self._rows += rows
-        if self._idle and not followers:
+        if self._idle and not followers and not self._queue:
             return await self._write_alone(steps, generation)
         future: asyncio.Future[Outcome] = self._loop.create_future()
         self.enqueue(_Pending(steps, future, self, generation, followers))

@@ -10,7 +10,7 @@ from uuid import UUID
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
-from gateway.lanes import FullPolicy
+from gateway.outcomes import FullPolicy
 from gateway.migration.phases import Phase
 from gateway.records.stamp import DEFAULT_TENANT
 from gateway.redaction import redact

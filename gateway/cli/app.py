@@ -37,12 +37,12 @@ _PLUGINS: Final = "storage_gateway.cli"
 class GatewayCommands(TyperGroup):
     """The root of all commands. Errors of the gateway end here, whichever command they come from."""
 
-    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:  # noqa: ANN401 - typer's context class is private
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Keep what was typed: whether errors are to be JSON must be known even where parsing it fails."""
         ctx.meta[_JSON] = _JSON in args
         return super().parse_args(ctx, args)
 
-    def invoke(self, ctx: Any) -> Any:  # noqa: ANN401 - typer's context class is private
+    def invoke(self, ctx: Any) -> Any:
         """Run the command; an error of the gateway becomes one sentence and an exit code."""
         as_json = bool(ctx.meta.get(_JSON))
         try:

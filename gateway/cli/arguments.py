@@ -117,7 +117,7 @@ def _listed(text: str) -> list[str]:
     return [part if isinstance(part, str) else json.dumps(part) for part in parts]
 
 
-def _value(kind: KindSpec, spec: FieldSpec, text: str) -> Any:  # noqa: ANN401 - of the field's own type
+def _value(kind: KindSpec, spec: FieldSpec, text: str) -> Any:
     """Read one value as its field's type.
 
     Raises:

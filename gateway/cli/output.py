@@ -48,13 +48,13 @@ def console_of(stream: TextIO) -> Console:
     )
 
 
-def json_text(value: Any) -> str:  # noqa: ANN401 - anything JSON-ready
+def json_text(value: Any) -> str:
     """Return JSON on one line, readable to people where the output can show it."""
     encoding = (getattr(sys.stdout, "encoding", None) or "ascii").lower().replace("-", "")
     return json.dumps(value, ensure_ascii=encoding != "utf8")
 
 
-def print_json(value: Any) -> None:  # noqa: ANN401 - anything JSON-ready
+def print_json(value: Any) -> None:
     """Print the one JSON document of a command with `--json`."""
     sys.stdout.write(json_text(value) + "\n")
 

@@ -21,7 +21,7 @@ def time_text(moment: datetime | None) -> str | None:
     return moment.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
-def readable(storage: StorageType, value: Value) -> Any:  # noqa: ANN401 - JSON-ready, whatever the field holds
+def readable(storage: StorageType, value: Value) -> Any:
     """Return a canonical value, JSON-ready. One that a damaged row should not hold is returned as it is."""
     try:
         if storage is StorageType.TIME and isinstance(value, int):

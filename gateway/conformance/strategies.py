@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from gateway.conformance.rows import minutes
 
-__all__ = ["EXAMPLES", "FILTERS", "Write", "decimals", "filters", "histories", "log_fields", "texts"]
+__all__ = ["EXAMPLES", "FILTERS", "RANKS", "Write", "decimals", "filters", "histories", "log_fields", "texts"]
 
 EXAMPLES: Final[Callable[[Callable[..., None]], Callable[..., None]]] = settings(
     max_examples=30,
@@ -26,14 +26,24 @@ EXAMPLES: Final[Callable[[Callable[..., None]], Callable[..., None]]] = settings
 """Few examples and always the same ones: a backend author's test run must not fail by chance."""
 
 
+RANKS: Final = 3
+
+
 @dataclass(frozen=True, slots=True)
 class Write:
-    """One write of a history: which key, how new, and whether it deletes."""
+    """One write of a history.
+
+    Attributes:
+        slot: Which key.
+        age: How new.
+        deleted: Whether it deletes.
+        rank: What decides between equal ages, up to `RANKS`.
+    """
 
     slot: int
     age: int
     deleted: bool
-    label: str
+    rank: int
 
 
 def histories() -> st.SearchStrategy[list[list[Write]]]:

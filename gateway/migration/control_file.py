@@ -88,9 +88,12 @@ class ControlFile:
             if not self._present():
                 self._make()
             with closing(self._connect()) as connection:
-                if self._version(connection) == 0:
-                    self._create(connection)
+                # Looked at within the transaction: another process may be making the schema at this moment.
                 connection.execute("BEGIN IMMEDIATE")
+                if self._version(connection) == 0:
+                    connection.execute("ROLLBACK")
+                    self._create(connection)
+                    connection.execute("BEGIN IMMEDIATE")
                 yield connection
                 # Without this the transaction is rolled back when the connection closes.
                 connection.execute("COMMIT")

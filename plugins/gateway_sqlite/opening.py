@@ -113,7 +113,8 @@ def _grow_log(connection: sqlite3.Connection, path: Path, settings: SqliteSettin
     try:
         connection.execute("BEGIN IMMEDIATE")
         connection.execute("CREATE TABLE gateway_filler (filler BLOB)")
-        connection.execute("INSERT INTO gateway_filler VALUES (zeroblob(?))", (wanted,))
+        # A little more than wanted, since the last pages stay in the cache.
+        connection.execute("INSERT INTO gateway_filler VALUES (zeroblob(?))", (wanted + 32 * page,))
     except sqlite3.OperationalError as error:
         if error.sqlite_errorcode & 0xFF not in {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_FULL}:
             raise

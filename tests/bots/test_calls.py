@@ -124,8 +124,8 @@ async def test_a_hundred_snapshots_are_written_without_a_flush(gateway: Gateway)
     for at in range(100):
         await gateway.buffer_snapshot(condition_id="c", timestamp=NOW + timedelta(milliseconds=at))
     async with asyncio.timeout(10):
-        while len(await gateway.get_snapshots("c", limit=None)) < 100:
-            await asyncio.sleep(0.01)  # noqa: ASYNC110 - the store tells nobody when it has committed
+        while len(await gateway.get_snapshots("c", limit=None)) < 100:  # noqa: ASYNC110 - the store tells nobody when it has committed
+            await asyncio.sleep(0.01)
 
 
 async def test_alerts_are_filtered(gateway: Gateway) -> None:

@@ -17,6 +17,7 @@ from typer.testing import CliRunner
 from gateway import Gateway
 from gateway.cli.app import make_app
 
+ALIASES = {"DATABASE_URL", "POSITION_BACKEND", "ENVIRONMENT", "RAILWAY_ENVIRONMENT"}
 START = datetime(2026, 1, 1, 12, 0, tzinfo=UTC)
 
 

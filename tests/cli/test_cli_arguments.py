@@ -35,7 +35,7 @@ def test_a_bare_date_is_midnight_utc(day: object) -> None:
 @pytest.mark.parametrize("text", ["2026-01-31T12:00:00", "2026-01-31 12:00", "20260131"])
 def test_a_naive_time_is_refused_and_the_message_asks_for_a_zone(text: str) -> None:
     """A time without a zone is refused with a sentence that names Z and the offset."""
-    with pytest.raises(InvalidRecordError, match="add Z for UTC.*offset"):
+    with pytest.raises(InvalidRecordError, match=r"add Z for UTC.*offset"):
         parse_time(text)
 
 

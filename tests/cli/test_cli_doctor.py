@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -17,11 +18,11 @@ from gateway.records.version import version_at
 BOTH = ("--backends", "json,sqlite")
 
 
-def _checks(workplace, *args: str) -> dict[str, dict[str, Any]]:
+def _checks(workplace: Any, *args: str) -> dict[str, dict[str, Any]]:
     return {one["subject"]: one for one in workplace.run(*args, "doctor", "--json").json["checks"]}
 
 
-def test_a_sound_installation_passes_every_check(workplace) -> None:
+def test_a_sound_installation_passes_every_check(workplace: Any) -> None:
     """Nothing fails where nothing is wrong."""
     workplace.fill("json,sqlite")
     done = workplace.run(*BOTH, "doctor", "--json")
@@ -40,7 +41,7 @@ def test_a_sound_installation_passes_every_check(workplace) -> None:
     assert "store sqlite" in workplace.run(*BOTH, "doctor").out
 
 
-def test_a_missing_store_fails(workplace) -> None:
+def test_a_missing_store_fails(workplace: Any) -> None:
     """A store that is not there is a failure with what to do."""
     done = workplace.run("doctor", "--json")
     assert done.code == 1
@@ -48,7 +49,7 @@ def test_a_missing_store_fails(workplace) -> None:
     assert "what to do" in workplace.run("doctor").out
 
 
-def test_a_wrong_schema_fails(workplace) -> None:
+def test_a_wrong_schema_fails(workplace: Any) -> None:
     """A table that is not what its kind needs is found."""
     workplace.fill("sqlite", trades=1)
     connection = sqlite3.connect(workplace.path / "storage" / "gateway.db", isolation_level=None)
@@ -59,7 +60,7 @@ def test_a_wrong_schema_fails(workplace) -> None:
     assert any(one["level"] == "fail" and "alerts" in one["sentence"] for one in done.json["checks"])
 
 
-def test_a_world_writable_store_fails_and_a_world_readable_one_warns(workplace) -> None:
+def test_a_world_writable_store_fails_and_a_world_readable_one_warns(workplace: Any) -> None:
     """Permissions for everybody are named with the command that mends them."""
     workplace.fill("sqlite", trades=1)
     file = workplace.path / "storage" / "gateway.db"
@@ -71,12 +72,18 @@ def test_a_world_writable_store_fails_and_a_world_readable_one_warns(workplace) 
     assert workplace.run("doctor").code == 1
 
 
-def test_rows_from_the_future_fail(workplace) -> None:
+def test_rows_from_the_future_fail(workplace: Any) -> None:
     """A row written by a wrong clock is found: it would win against everything that bots write now."""
     workplace.fill("sqlite", trades=1)
     later = datetime.now(UTC) + timedelta(days=2)
     trade = Trade(
-        record_id="later", timestamp=later, market_name="BTC", action="buy", side="YES", price="1", amount="1"
+        record_id="later",
+        timestamp=later,
+        market_name="BTC",
+        action="buy",
+        side="YES",
+        price=Decimal(1),
+        amount=Decimal(1),
     )
     row = row_of(
         TRADES, "00000000-0000-0000-0000-000000000000", version_at(later), codec_of(TRADES).encode(trade)
@@ -91,7 +98,7 @@ def test_rows_from_the_future_fail(workplace) -> None:
     assert "in the future" in found["sentence"]
 
 
-def test_what_a_crash_left_behind_is_named(workplace) -> None:
+def test_what_a_crash_left_behind_is_named(workplace: Any) -> None:
     """A torn line that was set aside is listed, with the advice to look at it."""
     workplace.fill("json", trades=3)
     file = next((workplace.path / "storage" / "json" / "trades").glob("*.jsonl"))
@@ -108,7 +115,7 @@ def test_what_a_crash_left_behind_is_named(workplace) -> None:
     assert "torn" in found[0]["sentence"]
 
 
-def test_a_damaged_control_store_fails_and_the_rest_is_still_checked(workplace) -> None:
+def test_a_damaged_control_store_fails_and_the_rest_is_still_checked(workplace: Any) -> None:
     """One broken part does not hide the others."""
     workplace.fill("json,sqlite", trades=1)
     (workplace.path / "storage" / "control.db").write_bytes(b"not a database at all, though long enough" * 40)
@@ -119,7 +126,7 @@ def test_a_damaged_control_store_fails_and_the_rest_is_still_checked(workplace) 
     assert levels["store sqlite"] == "ok"
 
 
-def test_demo_hands_on_its_options(workplace, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_demo_hands_on_its_options(workplace: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """The command is a doorway to the demo, whose exit code it returns."""
     import gateway.demo
 

@@ -8,9 +8,10 @@ import json
 import subprocess
 import sys
 import time
+from typing import Any
 
 
-def test_jsonl_holds_every_record_whatever_their_number(workplace) -> None:
+def test_jsonl_holds_every_record_whatever_their_number(workplace: Any) -> None:
     """More records than fit a page are written, one JSON object a line, in order."""
     workplace.fill("sqlite", trades=2_500, positions=0)
     done = workplace.run("--backends", "sqlite", "export", "trades")
@@ -20,7 +21,7 @@ def test_jsonl_holds_every_record_whatever_their_number(workplace) -> None:
     assert done.err == ""
 
 
-def test_csv_has_a_heading_and_exact_values(workplace) -> None:
+def test_csv_has_a_heading_and_exact_values(workplace: Any) -> None:
     """Money is exact, times are ISO 8601, JSON is JSON, no value is empty."""
     workplace.fill("json")
     rows = list(
@@ -36,7 +37,7 @@ def test_csv_has_a_heading_and_exact_values(workplace) -> None:
     assert rows[0]["closed_at"] == ""
 
 
-def test_a_file_appears_whole_and_private(workplace) -> None:
+def test_a_file_appears_whole_and_private(workplace: Any) -> None:
     """--output makes a file that only its owner reads, and reports on it."""
     workplace.fill("json")
     done = workplace.run("--backends", "json", "export", "trades", "--output", "trades.jsonl", "--json")
@@ -52,7 +53,7 @@ def test_a_file_appears_whole_and_private(workplace) -> None:
     assert file.stat().st_mode & 0o777 == 0o600
 
 
-def test_a_failed_export_leaves_the_old_file_and_no_piece(workplace) -> None:
+def test_a_failed_export_leaves_the_old_file_and_no_piece(workplace: Any) -> None:
     """When the store cannot answer, what had the name before stays, and nothing else does."""
     (workplace.path / "trades.jsonl").write_text("the last good one\n")
     done = workplace.run("--backends", "sqlite", "export", "trades", "--output", "trades.jsonl")
@@ -61,7 +62,7 @@ def test_a_failed_export_leaves_the_old_file_and_no_piece(workplace) -> None:
     assert [file.name for file in workplace.path.iterdir()] == ["trades.jsonl"]
 
 
-def test_a_killed_export_leaves_nothing_under_the_final_name(workplace) -> None:
+def test_a_killed_export_leaves_nothing_under_the_final_name(workplace: Any) -> None:
     """Kill -9 in the middle leaves a draft with another name, never half a file under the one asked for."""
     workplace.fill("sqlite", trades=20_000, positions=0)
     command = [
@@ -90,7 +91,7 @@ def test_a_killed_export_leaves_nothing_under_the_final_name(workplace) -> None:
     assert file.exists() or list(workplace.path.glob(".all.jsonl.*.part"))
 
 
-def test_wrong_formats_and_places_are_refused(workplace) -> None:
+def test_wrong_formats_and_places_are_refused(workplace: Any) -> None:
     """An unknown format, a directory that is not there, and a report without a file each get a sentence."""
     workplace.fill("json")
     for arguments, sentence in (
@@ -103,7 +104,7 @@ def test_wrong_formats_and_places_are_refused(workplace) -> None:
         assert sentence in done.err
 
 
-def test_filters_and_times_select_what_is_written(workplace) -> None:
+def test_filters_and_times_select_what_is_written(workplace: Any) -> None:
     """The same selection as in a query applies."""
     workplace.fill("json", trades=6)
     done = workplace.run(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -25,7 +26,7 @@ def _legacy(path: Path, count: int = 3) -> Path:
     return path
 
 
-def test_positions_are_imported_and_found(workplace) -> None:
+def test_positions_are_imported_and_found(workplace: Any) -> None:
     """Each file becomes a position with exact money, its own fields kept."""
     done = workplace.run(
         "--backends", "json,sqlite", "import", "positions", _legacy(workplace.path / "old"), "--json"
@@ -42,7 +43,7 @@ def test_positions_are_imported_and_found(workplace) -> None:
     assert workplace.run("--backends", "json,sqlite", "verify").code == 0
 
 
-def test_importing_again_changes_nothing(workplace) -> None:
+def test_importing_again_changes_nothing(workplace: Any) -> None:
     """The second run finds everything there."""
     source = _legacy(workplace.path / "old")
     workplace.run("--backends", "sqlite", "import", "positions", source)
@@ -52,7 +53,7 @@ def test_importing_again_changes_nothing(workplace) -> None:
     assert workplace.run("--backends", "sqlite", "export", "positions").out == before
 
 
-def test_what_a_bot_wrote_since_wins(workplace) -> None:
+def test_what_a_bot_wrote_since_wins(workplace: Any) -> None:
     """A live write is newer than any history, and the report names the file that lost."""
     workplace.fill("sqlite", trades=0, positions=1)
     old = workplace.path / "old"
@@ -69,7 +70,7 @@ def test_what_a_bot_wrote_since_wins(workplace) -> None:
     )
 
 
-def test_a_dry_run_writes_nothing(workplace) -> None:
+def test_a_dry_run_writes_nothing(workplace: Any) -> None:
     """The report is the same, and the store stays as it was."""
     workplace.fill("json", trades=0, positions=1)
     done = workplace.run(
@@ -79,7 +80,7 @@ def test_a_dry_run_writes_nothing(workplace) -> None:
     assert len(workplace.run("--backends", "json", "export", "positions").out.splitlines()) == 1
 
 
-def test_damaged_files_are_refused_by_name_and_the_rest_is_imported(workplace) -> None:
+def test_damaged_files_are_refused_by_name_and_the_rest_is_imported(workplace: Any) -> None:
     """A torn file is named with the reason, the exit code says so, and the source stays as it was."""
     source = _legacy(workplace.path / "old")
     (source / "position_torn.json").write_text('{"condition_id": "0xbad", "timest')
@@ -98,7 +99,7 @@ def test_damaged_files_are_refused_by_name_and_the_rest_is_imported(workplace) -
     assert "position_torn.json" in shown.out
 
 
-def test_an_unknown_source_and_a_wrong_place_are_refused(workplace) -> None:
+def test_an_unknown_source_and_a_wrong_place_are_refused(workplace: Any) -> None:
     """The message lists the sources there are, or says what belongs in the directory."""
     unknown = workplace.run("--backends", "json", "import", "spreadsheets", workplace.path)
     assert unknown.code == 2
@@ -109,7 +110,7 @@ def test_an_unknown_source_and_a_wrong_place_are_refused(workplace) -> None:
 
 
 @pytest.mark.shared_data
-def test_the_real_position_files_are_imported(workplace) -> None:
+def test_the_real_position_files_are_imported(workplace: Any) -> None:
     """Every real file ends imported or refused with a reason, and the stores agree afterwards."""
     source = Path(__file__).resolve().parents[2].parent / "shared" / "data" / "polymarket" / "positions"
     if not source.is_dir():

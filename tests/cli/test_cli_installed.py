@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from gateway.records.builtin import BUILTIN_KINDS
 
 
-def test_plugins_lists_backends_with_version_distribution_and_capabilities(workplace) -> None:
+def test_plugins_lists_backends_with_version_distribution_and_capabilities(workplace: Any) -> None:
     """Every installed backend is there, and the legacy source, and there are no problems."""
     found = workplace.run("plugins", "--json").json
     backends = {one["name"]: one for one in found["backends"]}
@@ -17,7 +19,7 @@ def test_plugins_lists_backends_with_version_distribution_and_capabilities(workp
     assert {kind.name for kind in BUILTIN_KINDS} <= {one["name"] for one in found["kinds"]}
 
 
-def test_a_denied_plugin_is_listed_as_denied(workplace) -> None:
+def test_a_denied_plugin_is_listed_as_denied(workplace: Any) -> None:
     """What STORAGE_PLUGINS_DENY switches off is not offered, and is said to be off."""
     done = workplace.run("plugins", "--json", env={"STORAGE_PLUGINS_DENY": "memory"})
     assert "memory" not in {one["name"] for one in done.json["backends"]}
@@ -25,14 +27,14 @@ def test_a_denied_plugin_is_listed_as_denied(workplace) -> None:
     assert "denied" in workplace.run("plugins", env={"STORAGE_PLUGINS_DENY": "memory"}).out
 
 
-def test_plugins_works_where_the_configuration_does_not(workplace) -> None:
+def test_plugins_works_where_the_configuration_does_not(workplace: Any) -> None:
     """The list of plugins is what explains a wrong STORAGE_BACKENDS, so that must not stop it."""
     done = workplace.run("plugins", env={"STORAGE_BACKENDS": "oracle"})
     assert done.code == 0
     assert "sqlite" in done.out
 
 
-def test_kinds_lists_every_kind_with_what_identifies_it(workplace) -> None:
+def test_kinds_lists_every_kind_with_what_identifies_it(workplace: Any) -> None:
     """Each kind shows its shape, key, durability, retention and source."""
     kinds = {one["name"]: one for one in workplace.run("kinds", "--json").json["kinds"]}
     assert kinds["trades"]["shape"] == "log"
@@ -45,7 +47,7 @@ def test_kinds_lists_every_kind_with_what_identifies_it(workplace) -> None:
     assert all(name in shown for name in kinds)
 
 
-def test_one_kind_shows_its_fields(workplace) -> None:
+def test_one_kind_shows_its_fields(workplace: Any) -> None:
     """Fields come with type, whether they may be empty, and whether they are part of the key."""
     fields = {one["name"]: one for one in workplace.run("kinds", "positions", "--json").json["fields"]}
     assert fields["condition_id"] == {
@@ -59,7 +61,7 @@ def test_one_kind_shows_its_fields(workplace) -> None:
     assert "condition_id" in workplace.run("kinds", "positions").out
 
 
-def test_config_says_where_each_value_came_from(workplace) -> None:
+def test_config_says_where_each_value_came_from(workplace: Any) -> None:
     """A value is shown with its source, and a password is not shown."""
     env = {"STORAGE_BACKENDS": "json,sqlite", "STORAGE_SHADOW_SAMPLE": "5%"}
     found = workplace.run("config", "--json", env=env).json
@@ -74,8 +76,8 @@ def test_config_says_where_each_value_came_from(workplace) -> None:
     assert {one["decided_by"] for one in found["phases"]} == {"environment"}
 
 
-def test_config_says_which_decision_of_the_control_store_holds(workplace) -> None:
-    """After a decision, config names the control store, the epoch, who and why; other kinds stay with the environment."""
+def test_config_says_which_decision_of_the_control_store_holds(workplace: Any) -> None:
+    """After a decision, config names the control store, epoch, author and reason; other kinds stay as they were."""
     env = {"STORAGE_BACKENDS": "json,sqlite"}
     step = (
         "phase",

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import sqlite3
+from typing import Any
 
 BOTH = ("--backends", "json,sqlite")
 
 
-def _moved(workplace) -> None:
+def _moved(workplace: Any) -> None:
     workplace.fill("json", trades=50, positions=5)
     assert workplace.run(*BOTH, "copy").code == 0
 
 
-def test_copy_brings_everything_and_verify_proves_it(workplace) -> None:
+def test_copy_brings_everything_and_verify_proves_it(workplace: Any) -> None:
     """After a copy the stores agree by digests, row for row."""
     workplace.fill("json", trades=50, positions=5)
     done = workplace.run(*BOTH, "copy", "--json")
@@ -32,7 +33,7 @@ def test_copy_brings_everything_and_verify_proves_it(workplace) -> None:
     assert "json and sqlite agree" in shown.out
 
 
-def test_copying_twice_changes_nothing(workplace) -> None:
+def test_copying_twice_changes_nothing(workplace: Any) -> None:
     """The second copy leaves the target as it was."""
     _moved(workplace)
     before = workplace.run(*BOTH, "export", "trades", "--store", "sqlite").out
@@ -40,7 +41,7 @@ def test_copying_twice_changes_nothing(workplace) -> None:
     assert workplace.run(*BOTH, "export", "trades", "--store", "sqlite").out == before
 
 
-def test_a_dry_run_says_what_would_be_copied_and_writes_nothing(workplace) -> None:
+def test_a_dry_run_says_what_would_be_copied_and_writes_nothing(workplace: Any) -> None:
     """Rows that the target lacks are counted, and still lacking afterwards."""
     workplace.fill("json", trades=6, positions=0)
     workplace.fill("sqlite", trades=2, positions=0)
@@ -50,7 +51,7 @@ def test_a_dry_run_says_what_would_be_copied_and_writes_nothing(workplace) -> No
     assert len(workplace.run("--backends", "sqlite", "export", "trades").out.splitlines()) == 2
 
 
-def test_one_kind_is_copied_with_its_companions(workplace) -> None:
+def test_one_kind_is_copied_with_its_companions(workplace: Any) -> None:
     """--kind takes along the kinds that move with it, and nothing else."""
     workplace.fill("json")
     done = workplace.run(*BOTH, "copy", "--kind", "positions", "--json")
@@ -58,7 +59,7 @@ def test_one_kind_is_copied_with_its_companions(workplace) -> None:
     assert workplace.run("--backends", "sqlite", "export", "trades").out == ""
 
 
-def test_copy_goes_the_other_way_on_request(workplace) -> None:
+def test_copy_goes_the_other_way_on_request(workplace: Any) -> None:
     """--from and --to turn the direction; one of them is enough."""
     workplace.fill("sqlite", trades=3)
     workplace.fill("json", trades=0, positions=0)
@@ -69,7 +70,7 @@ def test_copy_goes_the_other_way_on_request(workplace) -> None:
     assert again.json["from"] == "sqlite"
 
 
-def test_damaged_rows_are_named_and_not_copied(workplace) -> None:
+def test_damaged_rows_are_named_and_not_copied(workplace: Any) -> None:
     """A row that does not give its digest stays behind, is named, and the exit code says so."""
     workplace.fill("json", trades=0, positions=3)
     file = workplace.path / "storage" / "json" / "positions" / "m1.json"
@@ -81,7 +82,7 @@ def test_damaged_rows_are_named_and_not_copied(workplace) -> None:
     assert "m1 is damaged" in workplace.run(*BOTH, "copy").out
 
 
-def test_verify_names_each_key_that_differs_and_why(workplace) -> None:
+def test_verify_names_each_key_that_differs_and_why(workplace: Any) -> None:
     """Missing, changed and additional rows are named with the store and the reason; the exit code is 1."""
     _moved(workplace)
     connection = sqlite3.connect(workplace.path / "storage" / "gateway.db", isolation_level=None)
@@ -102,7 +103,7 @@ def test_verify_names_each_key_that_differs_and_why(workplace) -> None:
     assert workplace.run(*BOTH, "verify", "--kind", "positions").code == 0
 
 
-def test_one_store_can_be_verified_against_its_own_digests(workplace) -> None:
+def test_one_store_can_be_verified_against_its_own_digests(workplace: Any) -> None:
     """With one store, --deep finds a row that was changed behind the gateway's back."""
     workplace.fill("json", trades=3)
     assert workplace.run("--backends", "json", "verify").code == 2
@@ -114,7 +115,7 @@ def test_one_store_can_be_verified_against_its_own_digests(workplace) -> None:
     assert [one["key"] for kind in done.json["kinds"] for one in kind["differences"]] == [["m1"]]
 
 
-def test_wrong_ends_are_refused(workplace) -> None:
+def test_wrong_ends_are_refused(workplace: Any) -> None:
     """One store, equal ends and unknown ends each get a sentence and exit code 2."""
     workplace.fill("json,sqlite", trades=1)
     for arguments, sentence in (
@@ -129,7 +130,7 @@ def test_wrong_ends_are_refused(workplace) -> None:
         assert sentence in done.err
 
 
-def test_a_copy_into_a_store_that_a_bot_owns_is_refused(workplace) -> None:
+def test_a_copy_into_a_store_that_a_bot_owns_is_refused(workplace: Any) -> None:
     """JSON files take one writer: copying into them while a bot holds them is refused, and nothing is written."""
     from gateway import SyncGateway
 

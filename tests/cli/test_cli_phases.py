@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
+from typing import Any
 
 import pytest
 
@@ -40,7 +41,7 @@ asyncio.run(main())
 
 
 @contextmanager
-def _bot(workplace) -> Iterator[subprocess.Popen[str]]:
+def _bot(workplace: Any) -> Iterator[subprocess.Popen[str]]:
     """Run a bot that says which epoch it follows; it is gone at the end, whatever happens."""
     script = workplace.path / "bot.py"
     script.write_text(BOT)
@@ -58,11 +59,11 @@ def _bot(workplace) -> Iterator[subprocess.Popen[str]]:
             process.stdout.close()
 
 
-def _set(workplace, *args: str):
+def _set(workplace: Any, *args: str) -> Any:
     return workplace.run(*BOTH, "phase", "set", *args, "--wait", "0", "--json")
 
 
-def test_a_step_is_recorded_with_who_why_and_when(workplace) -> None:
+def test_a_step_is_recorded_with_who_why_and_when(workplace: Any) -> None:
     """The decision is shown for every kind, with its author, reason, time and epoch."""
     done = _set(workplace, "shadow_read", "--why", "copy is verified", "--who", "ana")
     assert done.code == 0
@@ -83,12 +84,12 @@ def test_a_step_is_recorded_with_who_why_and_when(workplace) -> None:
     assert "no running bot" in table
 
 
-def test_without_who_it_is_the_user_who_types(workplace) -> None:
+def test_without_who_it_is_the_user_who_types(workplace: Any) -> None:
     """The author defaults to the user of the process."""
     assert _set(workplace, "shadow_read", "--why", "w").json["changes"][0]["who"] == getpass.getuser()
 
 
-def test_a_share_of_the_keys_can_be_cut_over(workplace) -> None:
+def test_a_share_of_the_keys_can_be_cut_over(workplace: Any) -> None:
     """--share leads part of a kind's keys ahead of its phase, for the kinds named alone."""
     _set(workplace, "shadow_read", "--why", "w")
     done = _set(workplace, "shadow_read", "--kind", "positions", "--share", "25%", "--why", "a quarter first")
@@ -98,7 +99,7 @@ def test_a_share_of_the_keys_can_be_cut_over(workplace) -> None:
     assert phases["trades"]["share"] == 0
 
 
-def test_kinds_with_a_decision_of_their_own_are_named_when_all_are_moved(workplace) -> None:
+def test_kinds_with_a_decision_of_their_own_are_named_when_all_are_moved(workplace: Any) -> None:
     """A step for all kinds does not move those decided one by one, and says so."""
     _set(workplace, "shadow_read", "--kind", "positions", "--why", "w")
     done = _set(workplace, "shadow_read", "--why", "w")
@@ -120,7 +121,7 @@ def test_kinds_with_a_decision_of_their_own_are_named_when_all_are_moved(workpla
     ],
 )
 def test_a_refused_step_is_a_sentence_and_changes_nothing(
-    workplace, arguments: tuple[str, ...], sentence: str
+    workplace: Any, arguments: tuple[str, ...], sentence: str
 ) -> None:
     """What is refused ends with exit code 2, and no decision is made."""
     done = workplace.run(*BOTH, "phase", "set", *arguments, "--wait", "0")
@@ -129,21 +130,21 @@ def test_a_refused_step_is_a_sentence_and_changes_nothing(
     assert workplace.run(*BOTH, "phase", "show", "--json").json["epoch"] == 0
 
 
-def test_why_is_required(workplace) -> None:
+def test_why_is_required(workplace: Any) -> None:
     """A decision without a reason is wrong usage."""
     done = workplace.run(*BOTH, "phase", "set", "shadow_read", "--json")
     assert done.code == 2
     assert "--why" in done.error["message"]
 
 
-def test_one_store_has_no_phases_to_set(workplace) -> None:
+def test_one_store_has_no_phases_to_set(workplace: Any) -> None:
     """With one store there is nothing to migrate, and the message says so."""
     done = workplace.run("--backends", "json", "phase", "set", "dual_write", "--why", "w", "--wait", "0")
     assert done.code == 2
     assert "one store only" in done.err
 
 
-def test_of_several_kinds_none_moves_if_one_cannot(workplace) -> None:
+def test_of_several_kinds_none_moves_if_one_cannot(workplace: Any) -> None:
     """The kinds named together move together or not at all."""
     _set(workplace, "shadow_read", "--kind", "trades", "--why", "w")
     done = _set(workplace, "cutover", "--kind", "trades", "--kind", "positions", "--why", "w")
@@ -152,7 +153,7 @@ def test_of_several_kinds_none_moves_if_one_cannot(workplace) -> None:
     assert workplace.run(*BOTH, "phase", "show", "--json").json["epoch"] == 1
 
 
-def test_a_damaged_control_store_is_one_sentence(workplace) -> None:
+def test_a_damaged_control_store_is_one_sentence(workplace: Any) -> None:
     """A control store that cannot be read is refused by name, and not overwritten."""
     _set(workplace, "shadow_read", "--why", "w")
     file = workplace.path / "storage" / "control.db"
@@ -165,7 +166,7 @@ def test_a_damaged_control_store_is_one_sentence(workplace) -> None:
     assert file.read_bytes() == before
 
 
-def test_a_running_bot_follows_within_a_second_and_is_listed(workplace) -> None:
+def test_a_running_bot_follows_within_a_second_and_is_listed(workplace: Any) -> None:
     """The bot takes over the very first decision, and the next one, without a restart; `set` waits for it."""
     with _bot(workplace) as bot:
         assert bot.stdout is not None
@@ -183,7 +184,7 @@ def test_a_running_bot_follows_within_a_second_and_is_listed(workplace) -> None:
     assert workplace.run(*BOTH, "phase", "show", "--json").json["members"] == []
 
 
-def test_a_bot_that_does_not_follow_is_named_and_the_exit_code_says_so(workplace) -> None:
+def test_a_bot_that_does_not_follow_is_named_and_the_exit_code_says_so(workplace: Any) -> None:
     """A stopped bot is reported as behind; once it runs again it follows."""
     with _bot(workplace) as bot:
         assert bot.stdout is not None

@@ -3,8 +3,24 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
+
+
+LOOKING = (
+    ("stats",),
+    ("health",),
+    ("doctor",),
+    ("query", "trades"),
+    ("get", "positions", "m1"),
+    ("verify",),
+    ("copy", "--dry-run"),
+    ("phase", "show"),
+    ("divergences",),
+    ("config",),
+    ("schema", "check"),
+)
 
 
 def _tree(path: Path) -> dict[str, bytes]:
@@ -13,7 +29,7 @@ def _tree(path: Path) -> dict[str, bytes]:
     }
 
 
-def test_get_shows_a_record_with_its_version_and_digest(workplace) -> None:
+def test_get_shows_a_record_with_its_version_and_digest(workplace: Any) -> None:
     """A record is found by its key and shown as it was written."""
     workplace.fill("json")
     found = workplace.run("--backends", "json", "get", "positions", "m1", "--json").json
@@ -25,7 +41,7 @@ def test_get_shows_a_record_with_its_version_and_digest(workplace) -> None:
     assert "строка" in workplace.run("--backends", "json", "get", "positions", "m1").out
 
 
-def test_get_of_nothing_is_exit_code_1_and_not_an_error(workplace) -> None:
+def test_get_of_nothing_is_exit_code_1_and_not_an_error(workplace: Any) -> None:
     """Nothing under a key differs from a store that is down."""
     workplace.fill("json")
     done = workplace.run("--backends", "json", "get", "positions", "nobody", "--json")
@@ -43,7 +59,7 @@ def test_get_of_nothing_is_exit_code_1_and_not_an_error(workplace) -> None:
     )
 
 
-def test_get_of_a_deleted_record_says_when_it_was_deleted(workplace) -> None:
+def test_get_of_a_deleted_record_says_when_it_was_deleted(workplace: Any) -> None:
     """A deletion is told from a key that never was."""
     import asyncio
 
@@ -60,7 +76,7 @@ def test_get_of_a_deleted_record_says_when_it_was_deleted(workplace) -> None:
     assert done.json["deleted_at"].endswith("Z")
 
 
-def test_query_filters_orders_and_pages(workplace) -> None:
+def test_query_filters_orders_and_pages(workplace: Any) -> None:
     """Pages follow one another without gaps, under a filter, and the last one has no cursor."""
     workplace.fill("json", trades=10)
     seen, cursor = [], None
@@ -85,7 +101,7 @@ def test_query_filters_orders_and_pages(workplace) -> None:
     assert seen == ["t0000", "t0002", "t0004", "t0006", "t0008"]
 
 
-def test_query_takes_time_bounds_and_order(workplace) -> None:
+def test_query_takes_time_bounds_and_order(workplace: Any) -> None:
     """Since is inclusive, until exclusive, desc begins with the newest."""
     workplace.fill("json", trades=5)
     bounds = ("--since", "2026-01-01T12:01:00Z", "--until", "2026-01-01T13:04:00+01:00", "--order", "desc")
@@ -95,14 +111,14 @@ def test_query_takes_time_bounds_and_order(workplace) -> None:
     assert found["records"] == [{"record_id": "t0003"}, {"record_id": "t0002"}, {"record_id": "t0001"}]
 
 
-def test_query_compares_money_by_value(workplace) -> None:
+def test_query_compares_money_by_value(workplace: Any) -> None:
     """10.25 is more than 9, though its text is less."""
     workplace.fill("json", trades=11)
     found = workplace.run("--backends", "json", "query", "trades", "--where", "price__ge=9", "--json").json
     assert [one["price"] for one in found["records"]] == ["9.25", "10.25"]
 
 
-def test_the_table_leaves_out_empty_columns_unless_asked(workplace) -> None:
+def test_the_table_leaves_out_empty_columns_unless_asked(workplace: Any) -> None:
     """Columns without a value are noise; --fields shows them all the same."""
     workplace.fill("json")
     assert "order_id" not in workplace.run("--backends", "json", "query", "trades").out
@@ -126,7 +142,7 @@ def test_the_table_leaves_out_empty_columns_unless_asked(workplace) -> None:
     ],
 )
 def test_wrong_input_is_one_sentence_and_exit_code_2(
-    workplace, arguments: tuple[str, ...], sentence: str
+    workplace: Any, arguments: tuple[str, ...], sentence: str
 ) -> None:
     """Each wrong input is refused by naming what is wrong with it."""
     workplace.fill("json")
@@ -136,7 +152,7 @@ def test_wrong_input_is_one_sentence_and_exit_code_2(
     assert len(done.err.strip().splitlines()) == 1
 
 
-def test_reads_ask_the_store_that_bots_read_and_another_one_on_request(workplace) -> None:
+def test_reads_ask_the_store_that_bots_read_and_another_one_on_request(workplace: Any) -> None:
     """In dual_write the old store answers; --store asks the other, even for what only it holds."""
     workplace.fill("json")
     workplace.fill("sqlite", trades=1)
@@ -147,7 +163,7 @@ def test_reads_ask_the_store_that_bots_read_and_another_one_on_request(workplace
     assert (new["store"], len(new["records"])) == ("sqlite", 1)
 
 
-def test_stats_counts_rows_with_first_and_last_time_and_size(workplace) -> None:
+def test_stats_counts_rows_with_first_and_last_time_and_size(workplace: Any) -> None:
     """Each kind in each store shows how many rows there are and since when."""
     workplace.fill("json,sqlite", trades=4)
     found = workplace.run("--backends", "json,sqlite", "stats", "--json").json
@@ -161,7 +177,7 @@ def test_stats_counts_rows_with_first_and_last_time_and_size(workplace) -> None:
     assert "trades" in shown
 
 
-def test_stats_shows_the_store_that_is_up_and_names_the_one_that_is_down(workplace) -> None:
+def test_stats_shows_the_store_that_is_up_and_names_the_one_that_is_down(workplace: Any) -> None:
     """One store out of reach does not hide the other, and is no empty store."""
     workplace.fill("json")
     done = workplace.run("--backends", "json,sqlite", "stats", "--json")
@@ -171,20 +187,19 @@ def test_stats_shows_the_store_that_is_up_and_names_the_one_that_is_down(workpla
     assert "sqlite" in done.error["message"]
 
 
-def test_reading_changes_nothing_on_disk(workplace) -> None:
+def test_reading_changes_nothing_on_disk(workplace: Any) -> None:
     """Every command that only looks leaves each file as it was, and makes none that stays."""
     workplace.fill("json,sqlite")
     before = _tree(workplace.path)
     both = ("--backends", "json,sqlite")
-    for command in (("stats",), ("health",), ("doctor",), ("query", "trades"), ("get", "positions", "m1"), ("verify",),
-                    ("copy", "--dry-run"), ("phase", "show"), ("divergences",), ("config",), ("schema", "check")):  # fmt: skip
+    for command in LOOKING:
         assert workplace.run(*both, *command).code == 0, command
     after = _tree(workplace.path)
     shared = {name for name in after if name.endswith("-shm") or (name.endswith("-wal") and not after[name])}
     assert {name: data for name, data in after.items() if name not in shared} == before
 
 
-def test_reading_beside_nothing_creates_nothing(workplace) -> None:
+def test_reading_beside_nothing_creates_nothing(workplace: Any) -> None:
     """Looking for stores that are not there does not make them."""
     for command in (
         ("stats",),
@@ -199,7 +214,7 @@ def test_reading_beside_nothing_creates_nothing(workplace) -> None:
     assert list(workplace.path.iterdir()) == []
 
 
-def test_health_is_exit_code_3_when_a_store_does_not_answer(workplace) -> None:
+def test_health_is_exit_code_3_when_a_store_does_not_answer(workplace: Any) -> None:
     """Health tells which store answers."""
     workplace.fill("json")
     up = workplace.run("--backends", "json", "health", "--json")
@@ -210,7 +225,7 @@ def test_health_is_exit_code_3_when_a_store_does_not_answer(workplace) -> None:
     assert [one["ok"] for one in down.json["stores"]] == [True, False]
 
 
-def test_a_changed_row_is_shown_with_a_warning(workplace) -> None:
+def test_a_changed_row_is_shown_with_a_warning(workplace: Any) -> None:
     """A row that was edited by hand is served, and said not to give its digest."""
     workplace.fill("json")
     file = workplace.path / "storage" / "json" / "positions" / "m1.json"

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import sqlite3
+from typing import Any
 
 
-def test_upgrade_makes_the_schema_and_repeating_it_does_nothing(workplace) -> None:
+def test_upgrade_makes_the_schema_and_repeating_it_does_nothing(workplace: Any) -> None:
     """A new store gets its tables; the second run has nothing to do."""
     first = workplace.run("schema", "upgrade", "--json")
     assert first.code == 0
@@ -17,7 +18,7 @@ def test_upgrade_makes_the_schema_and_repeating_it_does_nothing(workplace) -> No
     assert workplace.run("schema", "check").code == 0
 
 
-def test_check_finds_a_table_that_is_not_what_the_kind_needs(workplace) -> None:
+def test_check_finds_a_table_that_is_not_what_the_kind_needs(workplace: Any) -> None:
     """A missing column is a problem with a sentence and exit code 1."""
     workplace.run("schema", "upgrade")
     connection = sqlite3.connect(workplace.path / "storage" / "gateway.db", isolation_level=None)
@@ -28,7 +29,7 @@ def test_check_finds_a_table_that_is_not_what_the_kind_needs(workplace) -> None:
     assert "details" in " ".join(done.json["schemas"][0]["problems"])
 
 
-def test_downgrade_refuses_to_lose_rows_unless_forced(workplace) -> None:
+def test_downgrade_refuses_to_lose_rows_unless_forced(workplace: Any) -> None:
     """Rows are lost only on request."""
     workplace.fill("sqlite", trades=2)
     refused = workplace.run("schema", "downgrade", "base", "--json")
@@ -40,7 +41,7 @@ def test_downgrade_refuses_to_lose_rows_unless_forced(workplace) -> None:
     assert workplace.run("schema", "current", "--json").json["schemas"][0]["current"] is None
 
 
-def test_sql_prints_the_statements_for_review(workplace) -> None:
+def test_sql_prints_the_statements_for_review(workplace: Any) -> None:
     """The statements name every table and touch nothing."""
     out = workplace.run("schema", "sql").out
     assert "CREATE TABLE trades" in out
@@ -48,7 +49,7 @@ def test_sql_prints_the_statements_for_review(workplace) -> None:
     assert not (workplace.path / "storage").exists()
 
 
-def test_a_store_without_a_schema_is_refused_by_name(workplace) -> None:
+def test_a_store_without_a_schema_is_refused_by_name(workplace: Any) -> None:
     """JSON files have no schema, and asking for one says so."""
     for arguments in (("--store", "json"), ()):
         done = workplace.run("--backends", "json", "schema", "check", *arguments)
@@ -59,7 +60,7 @@ def test_a_store_without_a_schema_is_refused_by_name(workplace) -> None:
     assert "no store 'oracle'" in unknown.err
 
 
-def test_only_stores_with_a_schema_are_looked_at(workplace) -> None:
+def test_only_stores_with_a_schema_are_looked_at(workplace: Any) -> None:
     """With JSON files and SQLite, the schema commands mean SQLite."""
     workplace.fill("json,sqlite")
     found = workplace.run("--backends", "json,sqlite", "schema", "current", "--json").json

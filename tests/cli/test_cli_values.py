@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, datetime
+from decimal import Decimal
 
 import pytest
 from hypothesis import given
@@ -20,7 +21,7 @@ def test_a_row_is_shown_with_readable_times_exact_money_and_json() -> None:
     record = Position(
         condition_id="m",
         side="YES",
-        entry_price="0.10",
+        entry_price=Decimal("0.10"),
         opened_at=datetime(2026, 1, 1, tzinfo=UTC),
         extra={"a": [1]},
     )

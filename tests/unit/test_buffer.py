@@ -10,7 +10,7 @@ import pytest
 
 from gateway.buffer import Buffer, BufferOptions
 from gateway.errors import QueueFullError, StoreUnavailableError
-from gateway.lanes import FullPolicy
+from gateway.outcomes import FullPolicy
 from gateway.records import ORDER_BOOK_SNAPSHOTS, OrderBookSnapshot, Row
 from gateway.records.stamp import Stamper
 

@@ -27,7 +27,7 @@ from gateway.errors import (
     UnknownVariableError,
 )
 from gateway.hookspecs import hookimpl
-from gateway.lanes import FullPolicy
+from gateway.outcomes import FullPolicy
 from gateway.migration.phases import Phase
 from gateway.records import TRADES
 from gateway.registry import PluginRegistry, discover

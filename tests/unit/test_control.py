@@ -6,6 +6,8 @@ import sqlite3
 import stat
 import subprocess
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
 from typing import TypedDict
@@ -267,6 +269,21 @@ def test_processes_take_turns(control: ControlStore, path: Path) -> None:
     assert len(control.members(timedelta(minutes=5))) == 60
 
 
+def test_the_first_writers_may_come_at_once(tmp_path: Path) -> None:
+    """Threads that all find no file make one control store together, again and again, and none is refused."""
+    for attempt in range(10):
+        path, barrier = tmp_path / f"{attempt}.db", threading.Barrier(6)
+
+        def write(path: Path = path, barrier: threading.Barrier = barrier) -> None:
+            barrier.wait()
+            ControlStore(path, PAIR, busy_timeout=30).beat(MemberId.draw(), 0)
+
+        with ThreadPoolExecutor(6) as pool:
+            for done in [pool.submit(write) for _ in range(6)]:
+                done.result()
+        assert len(ControlStore(path, PAIR).members(timedelta(minutes=5))) == 6
+
+
 PLANS = st.builds(
     KindPlan, st.sampled_from([Phase.DUAL_WRITE, Phase.SHADOW_READ]), st.integers(0, 100)
 ) | st.builds(KindPlan, st.sampled_from(ORDER))
@@ -300,3 +317,9 @@ def test_resolving_leaves_the_environment_what_is_its_own() -> None:
     assert resolve(BASE, ControlState(epoch=7)) == RoutingPlan(
         BASE.backends, BASE.default, BASE.kinds, BASE.mirror, epoch=7
     )
+
+
+def test_a_decision_for_all_wins_over_what_the_environment_names(control: ControlStore) -> None:
+    """Once all kinds are moved, a share that the environment gave one of them holds no more."""
+    control.set_phase(ALL_KINDS, Phase.SHADOW_READ, base=BASE, **SAID)
+    assert resolve(BASE, control.state()).plan_of(POSITIONS) == KindPlan(Phase.SHADOW_READ)

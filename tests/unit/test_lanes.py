@@ -19,7 +19,8 @@ from gateway.errors import (
     StoreUnavailableError,
     WriteRejectedError,
 )
-from gateway.lanes import FullPolicy, Lane, LaneOptions
+from gateway.lanes import Lane
+from gateway.outcomes import FullPolicy, LaneOptions
 from gateway.records import POSITIONS, TRADES, Position, Row, Trade
 from gateway.records.stamp import DEFAULT_TENANT, Stamper
 
@@ -70,7 +71,11 @@ async def test_a_batch_is_bounded_and_order_is_kept(open_gated: Open) -> None:
     """No commit takes more rows than the bound, and rows of one key arrive in the order they were submitted."""
     store, backend = await open_gated("a")
     lane = Lane(store, LaneOptions(batch=7))
-    outcomes = await asyncio.gather(*(lane.write((position(price),)) for price in range(1, 31)))
+    backend.gate.clear()
+    writes = [asyncio.create_task(lane.write((position(price),))) for price in range(1, 31)]
+    await backend.entered.wait()
+    backend.gate.set()
+    outcomes = await asyncio.gather(*writes)
     assert max(backend.batches) == 7
     assert all(outcome.superseded == 0 for outcome in outcomes)
     (row,) = await store.get(POSITIONS, DEFAULT_TENANT, (("c",),))

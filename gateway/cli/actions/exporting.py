@@ -114,7 +114,7 @@ def _table(kind: KindSpec, stream: TextIO) -> Writer:
     return write
 
 
-def _plain(value: Any) -> Any:  # noqa: ANN401 - JSON-ready in, what csv takes out
+def _plain(value: Any) -> Any:
     if isinstance(value, dict | list):
         return json.dumps(value, ensure_ascii=False)
     return str(value).lower() if isinstance(value, bool) else value

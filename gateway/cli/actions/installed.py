@@ -21,7 +21,9 @@ def show_plugins(session: Session, *, as_json: bool) -> ExitCode:
     """Print what is installed. Works with a configuration that does not: it may be what explains why."""
     deny = denied_plugins(env_file=session.env_file, overrides=session.overrides)
     registry = discover(deny=deny, groups=ALL_GROUPS)
-    registry.extend_cli(typer.Typer())  # nobody calls these commands; it is only to see whether a plugin fails
+    registry.extend_cli(
+        typer.Typer()
+    )  # nobody calls these commands; it is only to see whether a plugin fails
     found = _installed(registry)
     if as_json:
         print_json(found)

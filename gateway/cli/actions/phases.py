@@ -108,7 +108,7 @@ def show_phases(session: Session, *, history: int, as_json: bool) -> None:
         print_table(columns, [[one[name] for name in columns] for one in found["history"]])
 
 
-def _shown(name: str, value: Any) -> Any:  # noqa: ANN401 - JSON-ready
+def _shown(name: str, value: Any) -> Any:
     return (f"{value:g}%" if value else "") if name == "share" else value
 
 
@@ -264,7 +264,7 @@ def _print_members(members: Sequence[dict[str, Any]]) -> None:
     )
 
 
-def _text(value: Any) -> Any:  # noqa: ANN401 - a process id is a name, not an amount
+def _text(value: Any) -> Any:
     return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 

@@ -47,7 +47,7 @@ def _count(connection: sqlite3.Connection) -> int:
 
 
 def test_aiosqlite_still_has_what_is_relied_upon() -> None:
-    """The one protected method, the thread and the connection are where this version of aiosqlite had them."""
+    """The protected method, the thread and the connection are where this version of aiosqlite had them."""
     execute = aiosqlite.Connection._execute
     assert inspect.iscoroutinefunction(execute)
     assert list(inspect.signature(execute).parameters) == ["self", "fn", "args", "kwargs"]
@@ -150,7 +150,7 @@ async def test_closing_waits_for_what_is_running(connection: StoreConnection, pa
 
 
 @pytest.mark.anyio
-async def test_what_the_connector_raises_is_translated(path: Path) -> None:
+async def test_what_the_connector_raises_is_translated() -> None:
     """A connection that cannot be opened ends its thread and gives the gateway's error."""
     before = threading.active_count()
 
@@ -170,7 +170,6 @@ async def test_what_the_connector_raises_is_translated(path: Path) -> None:
         if thread is not threading.current_thread() and thread.daemon:
             await asyncio.to_thread(thread.join, 30)
     assert threading.active_count() <= before + 1, "to_thread keeps one worker"
-    assert repr(path)
 
 
 def test_a_program_that_forgets_to_close_ends(path: Path, start: Start) -> None:

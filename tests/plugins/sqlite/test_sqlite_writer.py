@@ -4,17 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from gateway.backend import Group, KeyRef, ReadRange, Step, Update, WriteBatch
+from gateway.backend import Group, KeyRef, Step, Update, WriteBatch
+from gateway.errors import WriteRejectedError
+from gateway.query import ReadRange
 from gateway.records import BOT_STATE, POSITIONS, TRADES, Row
+from gateway.records.builtin import BUILTIN_KINDS
+from gateway.records.codec import from_micros
 from gateway.records.stamp import row_of
 from gateway_sqlite.backend import SqliteBackend
+from gateway_sqlite.connection import connect
+from gateway_sqlite.schema import SqliteSchema
 from gateway_sqlite.writer import apply
 
 Trades = Callable[[int], list[Row]]
@@ -132,7 +139,7 @@ async def test_a_commit_that_fails_leaves_no_transaction(backend: SqliteBackend,
         )
 
     await backend._writing().run(refuse_commit)
-    with pytest.raises(Exception, match="FOREIGN KEY"):
+    with pytest.raises(WriteRejectedError, match="FOREIGN KEY"):
         await backend.gateway_write(WriteBatch(rows))
     assert not await backend._writing().run(lambda connection: connection.in_transaction)
     await backend._writing().run(lambda connection: connection.execute("DROP TRIGGER orphan") and None)
@@ -193,16 +200,12 @@ def test_receipts_are_exact(
 
 
 @pytest.fixture
-def empty_tables(path: Path) -> sqlite3.Connection:
-    """A plain connection to a file with the schema; closed when it is collected with the test."""
-    from gateway.records.builtin import BUILTIN_KINDS
-    from gateway_sqlite.connection import connect
-    from gateway_sqlite.schema import SqliteSchema
-
+def empty_tables(path: Path) -> Iterator[sqlite3.Connection]:
+    """A plain connection to a file with the schema."""
     SqliteSchema(path, BUILTIN_KINDS, busy_timeout=1, backend="x").upgrade()
-    connection = connect(path, "rw", 1)
-    connection.execute("PRAGMA synchronous=OFF")
-    return connection
+    with closing(connect(path, "rw", 1)) as connection:
+        connection.execute("PRAGMA synchronous=OFF")
+        yield connection
 
 
 @pytest.mark.anyio
@@ -213,8 +216,6 @@ async def test_purging_lets_writers_in_between(backend: SqliteBackend, trades: T
     order: list[str] = []
 
     async def purge() -> int:
-        from gateway.records.codec import from_micros
-
         moment = rows[10_010].values[1]
         assert isinstance(moment, int)
         removed = await backend.gateway_purge(TRADES, rows[0].tenant, from_micros(moment))

@@ -1,0 +1,90 @@
+"""The log is copied into the file beside the writer, and stays short."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from gateway.backend import WriteBatch
+from gateway.errors import StoreCorruptError
+from gateway.records import Row
+from gateway_sqlite.backend import SqliteBackend
+from gateway_sqlite.checkpoints import Checkpointer
+from gateway_sqlite.connection import StoreConnection, connect
+
+Trades = Callable[[int], list[Row]]
+
+
+def _pages(path: Path) -> int:
+    """Pages of the main file itself, without the log."""
+    return path.stat().st_size // 4096
+
+
+@pytest.mark.anyio
+async def test_enough_rows_start_one(backend: SqliteBackend, path: Path, trades: Trades) -> None:
+    """Once the estimate is reached the file grows while the writer is open, and the writer did not do it."""
+    checkpointer = backend._checkpointer
+    assert checkpointer is not None
+    assert repr(checkpointer) == "<Checkpointer 0/100 pages>"
+    before = await asyncio.to_thread(_pages, path)
+    await backend._writing().run(
+        lambda connection: connection.execute("PRAGMA wal_autocheckpoint=0") and None
+    )
+    await backend.gateway_write(WriteBatch(trades(10)))
+    assert repr(checkpointer) == "<Checkpointer 24/100 pages>"
+    assert checkpointer._task is None
+    await backend.gateway_write(WriteBatch(trades(500)))
+    assert checkpointer._task is not None
+    await checkpointer._task
+    assert await asyncio.to_thread(_pages, path) > before
+    assert checkpointer.error is None
+
+
+@pytest.mark.anyio
+async def test_the_log_stays_bounded(backend: SqliteBackend, path: Path, trades: Trades) -> None:
+    """However much is written, the log does not grow beyond a few times its bound."""
+    log = path.with_name("gateway.db-wal")
+    for _ in range(150):
+        await backend.gateway_write(WriteBatch(trades(64)))
+    largest = await asyncio.to_thread(lambda: log.stat().st_size)
+    # The writer begins at 4 x 100 pages; while the other thread is at it, a few more batches are appended.
+    assert largest < 2500 * 4096
+    assert await asyncio.to_thread(_pages, path) > 1000, "each page was written to the log many times"
+
+
+@pytest.mark.anyio
+async def test_a_failure_is_kept_until_one_succeeds(path: Path) -> None:
+    """What a checkpoint failed with is there for `health`, and gone when the next one works."""
+    connection = await StoreConnection.open(lambda: connect(path, "rwc", 1), "sqlite")
+    checkpointer = Checkpointer(connection, 1)
+
+    def break_it(driver: sqlite3.Connection) -> None:
+        driver.set_authorizer(lambda *_: sqlite3.SQLITE_DENY)
+
+    await connection.run(break_it)
+    checkpointer.wrote(1)
+    assert checkpointer._task is not None
+    await checkpointer._task
+    assert checkpointer.error is not None
+    assert "not authorized" in str(checkpointer.error)
+    await connection.run(lambda driver: driver.set_authorizer(None))
+    checkpointer.wrote(1)
+    await checkpointer._task
+    assert checkpointer.error is None
+    await checkpointer.close()
+
+
+@pytest.mark.anyio
+async def test_closing_waits_for_a_running_one(path: Path) -> None:
+    """No checkpoint is cut off."""
+    connection = await StoreConnection.open(lambda: connect(path, "rwc", 1), "sqlite")
+    checkpointer = Checkpointer(connection, 1)
+    checkpointer.wrote(100)
+    assert "running" in repr(checkpointer)
+    await checkpointer.close()
+    assert "running" not in repr(checkpointer)
+    assert not isinstance(checkpointer.error, StoreCorruptError)

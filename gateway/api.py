@@ -13,17 +13,15 @@ A write returns an `Ack` once the primary committed it, and, while the mirror mo
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterable, Mapping
-from dataclasses import dataclass
 from datetime import date as Date
 from datetime import datetime, timedelta
-from typing import Any, Generic, Literal, NamedTuple, Protocol, TypeVar, overload
+from typing import Any, Literal, Protocol, overload
 
 from typing_extensions import Unpack
 
-from gateway.backend import Health
+from gateway.answers import Ack, GatewayHealth, Page, Session
 from gateway.fields import AlertFields, EventFields, Number, PositionFields, SnapshotFields, TradeFields
 from gateway.records.activity import Alert, DailyStats, Event
-from gateway.records.codec import Value
 from gateway.records.kind import Record
 from gateway.records.market import OrderBookSnapshot
 from gateway.records.trading import Position, Trade
@@ -45,74 +43,8 @@ __all__ = [
     "Trades",
 ]
 
-R = TypeVar("R", bound=Record)
-R_co = TypeVar("R_co", bound=Record, covariant=True)
 Order = Literal["asc", "desc"]
 """Listing order: by time for logs, by key for the rest."""
-
-
-class Ack(NamedTuple):
-    """What a write came to.
-
-    Attributes:
-        kind: Name of the record kind.
-        key: Canonical key values.
-        record_id: Id of a log row; None for kinds identified by a key. Writing again with it is idempotent.
-        version: The row's version.
-        primary: Instance name of the store that committed it.
-        mirrors: Instance names of the stores that committed it too.
-    """
-
-    kind: str
-    key: tuple[Value, ...]
-    record_id: str | None
-    version: int
-    primary: str
-    mirrors: tuple[str, ...] = ()
-
-
-class Page(list[R], Generic[R]):
-    """A list of records, and where the next page begins.
-
-    Attributes:
-        cursor: Pass it as `after` to get the next page; None on the last one.
-    """
-
-    def __init__(self, records: Iterable[R] = (), cursor: str | None = None) -> None:
-        super().__init__(records)
-        self.cursor = cursor
-
-
-@dataclass(frozen=True, slots=True)
-class Session:
-    """One recorded session.
-
-    Attributes:
-        session_id: As given to `record_event`.
-        events: How many events it has.
-        started_at: Time of its first event.
-        ended_at: Time of its last event.
-    """
-
-    session_id: str
-    events: int
-    started_at: datetime
-    ended_at: datetime
-
-
-@dataclass(frozen=True, slots=True)
-class GatewayHealth:
-    """Whether the gateway can serve, store by store.
-
-    Attributes:
-        ok: Whether every store answers.
-        backends: Each store's own answer, by instance name.
-        details: Queue depths and counters, JSON-ready.
-    """
-
-    ok: bool
-    backends: Mapping[str, Health]
-    details: Mapping[str, Any]
 
 
 class Positions(Protocol):

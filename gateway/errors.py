@@ -37,7 +37,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, ClassVar
 
 if TYPE_CHECKING:
-    from gateway.api import Ack
+    from gateway.answers import Ack
 
 __all__ = [
     "CapabilityError",

@@ -54,6 +54,18 @@ def _lowered(value: Any) -> Any:  # noqa: ANN401 - the same
     return value.strip().lower() if isinstance(value, str) else value
 
 
+def _home_expanded(path: Path) -> Path:
+    """Return a path with `~` replaced.
+
+    Raises:
+        ValueError: It names the home directory of nobody.
+    """
+    try:
+        return path.expanduser()
+    except RuntimeError:
+        raise ValueError("begins with the home directory of somebody who has none here; write the path out") from None
+
+
 Seconds = Annotated[float, Field(gt=0, le=86_400, allow_inf_nan=False)]
 Rows = Annotated[int, Field(ge=1, le=10_000_000)]
 Policy = Annotated[FullPolicy, BeforeValidator(_lowered)]
@@ -161,7 +173,7 @@ class GatewaySettings(BaseSettings):
     @field_validator("data_dir")
     @classmethod
     def _expand(cls, value: Path) -> Path:
-        return value.expanduser()
+        return _home_expanded(value)
 
     @field_validator("mirror_mode", mode="before")
     @classmethod
@@ -186,6 +198,8 @@ class GatewaySettings(BaseSettings):
             raise ValueError(
                 "must be a path, or sqlite:///path: this release keeps its control store in a SQLite file"
             )
+        if value is not None:
+            _home_expanded(Path(value.removeprefix("sqlite:///")))
         return value
 
     @model_validator(mode="after")
@@ -202,7 +216,7 @@ class GatewaySettings(BaseSettings):
         """File of the control store."""
         if self.control_url is None:
             return self.data_dir / "control.db"
-        return Path(self.control_url.removeprefix("sqlite:///")).expanduser()
+        return _home_expanded(Path(self.control_url.removeprefix("sqlite:///")))
 
     @property
     def is_production(self) -> bool:

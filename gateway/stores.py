@@ -204,8 +204,13 @@ def _places(spec: BackendSpec, url: str) -> frozenset[str]:
     """
     scheme, separator, rest = url.partition(":")
     if not separator or scheme.partition("+")[0].lower() not in spec.url_schemes:
-        return frozenset({os.path.realpath(Path(url).expanduser())})
+        return frozenset({_real(url)})
     paths = {rest.removeprefix(slashes) for slashes in ("", "//", "///")}
-    places = {os.path.realpath(Path(path).expanduser()) for path in paths}
+    places = {_real(path) for path in paths}
     # On another machine: who asks, and with which options, does not make it another store.
     return frozenset({*places, rest.partition("?")[0].rpartition("@")[2].lower()})
+
+
+def _real(path: str) -> str:
+    """Return where a path leads; unlike pathlib's, this way of reading `~` leaves alone what names nobody's home."""
+    return os.path.realpath(os.path.expanduser(path))  # noqa: PTH111 - see above

@@ -6,6 +6,7 @@ import json
 import sys
 from enum import IntEnum
 
+from gateway.cli.plain import printable
 from gateway.errors import CapabilityError, ConfigurationError, GatewayError, InvalidRecordError, StoreError
 
 __all__ = ["ExitCode", "code_of", "report"]
@@ -44,7 +45,7 @@ def report(kind: str, sentence: str, code: int, *, as_json: bool) -> None:
         code: The exit code that follows.
         as_json: Whether the command was given `--json`.
     """
-    text = f"error: {sentence}"
+    text = f"error: {printable(sentence)}"
     if as_json:
         text = json.dumps(
             {"error": {"type": kind, "message": sentence, "exit_code": int(code)}}, ensure_ascii=False

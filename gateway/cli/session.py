@@ -5,7 +5,6 @@ Everything is looked up when it is first needed: `gateway --help` must not load 
 
 from __future__ import annotations
 
-import asyncio
 import importlib
 import sys
 from collections.abc import AsyncIterator, Coroutine, Iterable
@@ -127,6 +126,8 @@ class Session:
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
         """Run a command's asynchronous part to its end."""
+        import asyncio
+
         return asyncio.run(work)
 
     def _import_modules(self) -> None:

@@ -6,6 +6,7 @@ import json
 from datetime import UTC, datetime
 from typing import Any
 
+from gateway.cli.plain import printable
 from gateway.records.codec import Value, from_micros
 from gateway.records.row import Key, Row
 from gateway.records.types import StorageType
@@ -73,11 +74,7 @@ def cell(value: object) -> str:
         if isinstance(value, dict | list | tuple)
         else str(value)
     )
-    return "".join(char if char.isprintable() else _escaped(char) for char in text)
-
-
-def _escaped(char: str) -> str:
-    return char.encode("unicode_escape").decode("ascii")
+    return printable(text)
 
 
 def size_text(size: int | None) -> str:

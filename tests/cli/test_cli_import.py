@@ -80,6 +80,14 @@ def test_a_dry_run_writes_nothing(workplace: Any) -> None:
     assert len(workplace.run("--backends", "json", "export", "positions").out.splitlines()) == 1
 
 
+def test_after_the_migration_only_the_new_store_is_written(workplace: Any) -> None:
+    """In phase complete the old store may be gone for good, and an import does not make it again."""
+    source = _legacy(workplace.path / "old")
+    env = {"STORAGE_PHASE": "complete"}
+    assert workplace.run("--backends", "json,sqlite", "import", "positions", source, env=env).code == 0
+    assert sorted(file.name for file in (workplace.path / "storage").glob("*")) == ["gateway.db"]
+
+
 def test_damaged_files_are_refused_by_name_and_the_rest_is_imported(workplace: Any) -> None:
     """A torn file is named with the reason, the exit code says so, and the source stays as it was."""
     source = _legacy(workplace.path / "old")

@@ -163,6 +163,11 @@ def test_a_damaged_control_store_is_one_sentence(workplace: Any) -> None:
         done = workplace.run(*BOTH, *command)
         assert done.code == 2
         assert "control.db" in done.err
+    config = workplace.run(*BOTH, "config", "--json")
+    assert config.code == 2
+    assert "control.db" in config.error["message"]
+    assert config.json["phases"] == []
+    assert any(one["variable"] == "STORAGE_CONTROL_URL" for one in config.json["settings"])
     assert file.read_bytes() == before
 
 

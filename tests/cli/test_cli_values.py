@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gateway.cli.exits import report
 from gateway.cli.values import cell, fields_of, meta_of, readable, size_text
 from gateway.records import POSITIONS, Position
 from gateway.records.stamp import Stamper
@@ -51,6 +52,14 @@ def test_no_cell_holds_a_control_character(text: str) -> None:
 def test_printable_text_is_shown_unchanged(text: str) -> None:
     """Letters of any script come through."""
     assert cell(text) == text
+
+
+def test_an_error_stays_on_one_line_and_cannot_command_the_terminal(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Errors may quote what is stored or typed, control characters included."""
+    report("StoreError", "line one\nline two \x1b[31m", 3, as_json=False)
+    assert capsys.readouterr().err == "error: line one\\nline two \\x1b[31m\n"
 
 
 def test_sizes_are_told_in_units_for_people() -> None:

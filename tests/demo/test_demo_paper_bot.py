@@ -63,7 +63,7 @@ async def test_a_new_process_goes_on_where_the_last_one_stood(run_bot: RunBot) -
 @pytest.mark.anyio
 async def test_a_break_changes_no_decision(run_bot: RunBot, files: Files) -> None:
     """A bot that is started anew at every tick trades as one that never stopped."""
-    for number in range(60, 100):
+    for number in range(60, 80):
         if number == 60:
             async with run_bot() as bot:
                 for tick in TICKS[:60]:
@@ -72,7 +72,7 @@ async def test_a_break_changes_no_decision(run_bot: RunBot, files: Files) -> Non
             await bot.on_tick(TICKS[number])
     broken = {ack.key for part in read_acks(files.acks) for ack in part if ack.kind == "trades"}
     files.acks.unlink()
-    assert {str(key[0]).removeprefix(f"{BOT_ID}-") for key in broken} == unbroken_trades(100)
+    assert {str(key[0]).removeprefix(f"{BOT_ID}-") for key in broken} == unbroken_trades(80)
 
 
 def unbroken_trades(count: int) -> set[str]:

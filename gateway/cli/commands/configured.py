@@ -19,4 +19,4 @@ def config(context: typer.Context, as_json: AsJson = False) -> None:
     """Show every setting with where it came from, and what decides the phase of each kind."""
     from gateway.cli.actions.configured import show_config
 
-    show_config(session_of(context), as_json=as_json)
+    raise typer.Exit(show_config(session_of(context), as_json=as_json))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
@@ -17,6 +17,12 @@ from gateway_sqlite.checkpoints import Checkpointer
 from gateway_sqlite.connection import StoreConnection, connect
 
 Trades = Callable[[int], list[Row]]
+
+
+def _running(checkpointer: Checkpointer) -> Awaitable[None]:
+    """Return the checkpoint that was started last."""
+    assert checkpointer._task is not None
+    return checkpointer._task
 
 
 def _pages(path: Path) -> int:
@@ -35,11 +41,9 @@ async def test_enough_rows_start_one(backend: SqliteBackend, path: Path, trades:
         lambda connection: connection.execute("PRAGMA wal_autocheckpoint=0") and None
     )
     await backend.gateway_write(WriteBatch(trades(10)))
-    assert repr(checkpointer) == "<Checkpointer 24/100 pages>"
-    assert checkpointer._task is None
+    assert repr(checkpointer) == "<Checkpointer 24/100 pages>", "none runs"
     await backend.gateway_write(WriteBatch(trades(500)))
-    assert checkpointer._task is not None
-    await checkpointer._task
+    await _running(checkpointer)
     assert await asyncio.to_thread(_pages, path) > before
     assert checkpointer.error is None
 
@@ -67,13 +71,11 @@ async def test_a_failure_is_kept_until_one_succeeds(path: Path) -> None:
 
     await connection.run(break_it)
     checkpointer.wrote(1)
-    assert checkpointer._task is not None
-    await checkpointer._task
-    assert checkpointer.error is not None
+    await _running(checkpointer)
     assert "not authorized" in str(checkpointer.error)
     await connection.run(lambda driver: driver.set_authorizer(None))
     checkpointer.wrote(1)
-    await checkpointer._task
+    await _running(checkpointer)
     assert checkpointer.error is None
     await checkpointer.close()
 

@@ -26,7 +26,7 @@ from pathlib import Path
 from gateway_sqlite.connection import StoreConnection, connect
 async def go():
     connection = await StoreConnection.open(lambda: connect(Path(sys.argv[1]), "rwc", 1), "x")
-    await connection.run(lambda c: c.execute("CREATE TABLE kept (x)") and None)
+    await connection.run(sqlite3.Connection.execute, "CREATE TABLE kept (x)")
     print("done", flush=True)
 asyncio.run(go())
 """
@@ -36,7 +36,7 @@ asyncio.run(go())
 async def connection(path: Path) -> AsyncIterator[StoreConnection]:
     """An open connection to a file with one table."""
     opened = await StoreConnection.open(lambda: connect(path, "rwc", 1.0), "sqlite")
-    await opened.run(lambda driver: driver.execute("CREATE TABLE t (x)") and None)
+    await opened.run(sqlite3.Connection.execute, "CREATE TABLE t (x)")
     yield opened
     await opened.close()
 
@@ -114,7 +114,7 @@ async def test_cancelling_before_its_turn_disturbs_nobody(connection: StoreConne
     """An error of a function whose caller has gone reaches nobody, and the thread lives on."""
     blocked = threading.Event()
     first = asyncio.ensure_future(connection.run(lambda _: blocked.wait(30)))
-    second = asyncio.ensure_future(connection.run(lambda driver: driver.execute("NO SQL") and None))
+    second = asyncio.ensure_future(connection.run(sqlite3.Connection.execute, "NO SQL"))
     await asyncio.sleep(0)
     second.cancel()
     blocked.set()

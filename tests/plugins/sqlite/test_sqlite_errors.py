@@ -182,7 +182,7 @@ async def test_a_value_that_sqlite_cannot_hold_is_rejected(backend: SqliteBacken
 @pytest.mark.anyio
 async def test_a_missing_table_is_a_matter_of_schema(backend: SqliteBackend, trades: Trades) -> None:
     """Somebody dropped a table behind the store's back: the message names the command."""
-    await backend._writing().run(lambda connection: connection.execute("DROP TABLE trades") and None)
+    await backend._writing().run(sqlite3.Connection.execute, "DROP TABLE trades")
     with pytest.raises(SchemaError, match="gateway schema upgrade"):
         await backend.gateway_write(WriteBatch(trades(1)))
 

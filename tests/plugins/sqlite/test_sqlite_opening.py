@@ -245,11 +245,11 @@ async def test_the_log_has_its_length_from_the_start(opened: Open, path: Path, t
 async def test_a_busy_store_can_be_opened(opened: Open, trades: Trades) -> None:
     """Another writer in the middle of a transaction does not keep the store from opening."""
     first = await opened()
-    await first._writing().run(lambda connection: connection.execute("BEGIN IMMEDIATE") and None)
+    await first._writing().run(sqlite3.Connection.execute, "BEGIN IMMEDIATE")
     second = await opened(busy_timeout=0.05, wal_autocheckpoint=5000)
     with pytest.raises(StoreBusyError):
         await second.gateway_write(WriteBatch(trades(1)))
-    await first._writing().run(lambda connection: connection.execute("ROLLBACK") and None)
+    await first._writing().run(sqlite3.Connection.execute, "ROLLBACK")
 
 
 def test_a_failure_while_connecting_leaves_nothing_open(context: Context, path: Path) -> None:

@@ -10,6 +10,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+import pluggy
+
 from gateway.api import GatewayHealth
 from gateway.bot_calls import BotCalls
 from gateway.buffer import Buffer, BufferOptions
@@ -87,6 +89,11 @@ class Gateway(BotCalls):
     def plan(self) -> RoutingPlan:
         """The routes in force at this moment."""
         return self.engine.plan
+
+    @property
+    def plugin_manager(self) -> pluggy.PluginManager:
+        """Where plugins and opened stores are registered, the stores under their instance names."""
+        return self._registry.manager
 
     async def open(self) -> Self:
         """Open every store and begin to follow the control store. Opening an open gateway does nothing.

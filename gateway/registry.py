@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from gateway.backend import BackendSpec
 from gateway.catalogue import DISTRIBUTION, unknown_backend
-from gateway.hookspecs import new_manager
 from gateway.errors import ConfigurationError, PluginError, UnknownBackendError
+from gateway.hookspecs import new_manager
 from gateway.legacy import LegacySource
 from gateway.origins import (
     ALL_GROUPS,

@@ -10,8 +10,8 @@ from uuid import UUID
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
-from gateway.outcomes import FullPolicy
 from gateway.migration.phases import Phase
+from gateway.outcomes import FullPolicy
 from gateway.records.stamp import DEFAULT_TENANT
 from gateway.redaction import redact
 from gateway.routing import MirrorMode
@@ -24,7 +24,7 @@ ALIASES: Final[Mapping[str, tuple[str, ...]]] = {"environment": ("ENVIRONMENT", 
 """Variables without the prefix that mean a setting, in the order they are asked."""
 
 
-def _share(value: Any) -> Any:  # noqa: ANN401 - a validator is given whatever the user wrote
+def _share(value: Any) -> Any:
     """Read `5%` as 0.05."""
     if not isinstance(value, str):
         return value
@@ -35,22 +35,22 @@ def _share(value: Any) -> Any:  # noqa: ANN401 - a validator is given whatever t
         raise ValueError("must be a number between 0 and 1, or a percentage such as 5%") from None
 
 
-def _listed(value: Any) -> Any:  # noqa: ANN401 - the same
+def _listed(value: Any) -> Any:
     """Read a comma list."""
     return tuple(filter(None, map(str.strip, value.split(",")))) if isinstance(value, str) else value
 
 
-def _joined(value: Any) -> Any:  # noqa: ANN401 - the same
+def _joined(value: Any) -> Any:
     """Take a list of backends where one text is wanted, for callers that write Python."""
     return ",".join(map(str, value)) if isinstance(value, Iterable) and not isinstance(value, str) else value
 
 
-def _spelled(value: Any) -> Any:  # noqa: ANN401 - the same
+def _spelled(value: Any) -> Any:
     """Take a path or a UUID where text is wanted, for callers that write Python."""
     return str(value) if isinstance(value, PurePath | UUID) else value
 
 
-def _lowered(value: Any) -> Any:  # noqa: ANN401 - the same
+def _lowered(value: Any) -> Any:
     return value.strip().lower() if isinstance(value, str) else value
 
 

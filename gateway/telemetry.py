@@ -58,7 +58,7 @@ class Span(Protocol):
 class _Tracer(Protocol):
     """What is asked of OpenTelemetry's tracer; named here because its types may be missing."""
 
-    def start_as_current_span(self, name: str, **options: Any) -> AbstractContextManager[Any]: ...  # noqa: ANN401 - its own
+    def start_as_current_span(self, name: str, **options: Any) -> AbstractContextManager[Any]: ...
 
 
 class _NoSpan:

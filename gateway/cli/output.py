@@ -48,15 +48,15 @@ def console_of(stream: TextIO) -> Console:
     )
 
 
-def json_text(value: Any) -> str:
-    """Return JSON on one line, readable to people where the output can show it."""
-    encoding = (getattr(sys.stdout, "encoding", None) or "ascii").lower().replace("-", "")
+def json_text(value: Any, stream: TextIO) -> str:
+    """Return JSON on one line, readable to people where the stream can carry it."""
+    encoding = (getattr(stream, "encoding", None) or "ascii").lower().replace("-", "")
     return json.dumps(value, ensure_ascii=encoding != "utf8")
 
 
 def print_json(value: Any) -> None:
     """Print the one JSON document of a command with `--json`."""
-    sys.stdout.write(json_text(value) + "\n")
+    sys.stdout.write(json_text(value, sys.stdout) + "\n")
 
 
 def print_line(text: str, style: str = "") -> None:

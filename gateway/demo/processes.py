@@ -118,9 +118,10 @@ class BotProcess:
         Raises:
             DemoError: It ended; the message has its last words.
         """
-        if self._process is not None and self._process.poll() is not None:
-            code, self._process = self._process.returncode, None
-            raise DemoError(f"the bot ended with exit code {code}: {self._last_words()}")
+        process = self._process
+        if process is not None and process.poll() is not None:
+            self._reap(process)
+            raise DemoError(f"the bot ended with exit code {process.returncode}: {self._last_words()}")
 
     def kill(self) -> None:
         """`kill -9` between two acknowledgements: right after one, the next write is under way.

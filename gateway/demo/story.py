@@ -144,7 +144,7 @@ async def _open_positions(evidence: Evidence) -> tuple[int, tuple[str, ...]]:
     return len(rows), tuple(own)
 
 
-async def _first_look(evidence: Evidence) -> Any:  # noqa: ANN401 - handed on
+async def _first_look(evidence: Evidence) -> Any:
     old, new = evidence.stores
     return await prove_agreement(evidence, old, new, rechecks=0)
 
@@ -231,7 +231,7 @@ async def _led_by_new(evidence: Evidence) -> tuple[int, int]:
     return len(led), len(rows)
 
 
-async def _agreement(evidence: Evidence) -> Any:  # noqa: ANN401 - handed on
+async def _agreement(evidence: Evidence) -> Any:
     old, new = evidence.stores
     return await prove_agreement(evidence, old, new, deep=True)
 

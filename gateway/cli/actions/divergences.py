@@ -72,7 +72,7 @@ def export_divergences(session: Session, kind: str | None, output: Path | None) 
     found = _log(session, kind).listed(_ALL, kind=kind)
     with opened(output) as stream:
         for one in found:
-            stream.write(json_text(_divergence(one)) + "\n")
+            stream.write(json_text(_divergence(one), stream) + "\n")
     if output is not None:
         note(f"{len(found):,} written to {output}")
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Final, TextIO
 
 from gateway.cli.actions.listing import Listing, pages_of
-from gateway.cli.output import note, print_json
+from gateway.cli.output import json_text, note, print_json
 from gateway.cli.progress import metered
 from gateway.cli.session import Session
 from gateway.cli.values import fields_of
@@ -99,7 +99,7 @@ def _private(path: str, flags: int) -> int:
 
 def _json_lines(kind: KindSpec, stream: TextIO) -> Writer:  # noqa: ARG001 - as _table
     def write(row: Row) -> None:
-        stream.write(json.dumps(fields_of(row), ensure_ascii=False) + "\n")
+        stream.write(json_text(fields_of(row), stream) + "\n")
 
     return write
 

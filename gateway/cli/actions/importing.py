@@ -113,7 +113,7 @@ class _Import:
         self.plan: RoutingPlan = session.plan()
 
     async def run(self, items: Iterator[LegacyItem]) -> None:
-        names = self.session.instances
+        names = self.needed()
         done = 0
         async with self.session.stores(*names, writable=() if self.dry_run else names) as stores:
             with metered() as meter:
@@ -121,6 +121,11 @@ class _Import:
                     await self.take(stores, batch)
                     done += len(batch)
                     meter.show("items", done, done)
+
+    def needed(self) -> tuple[str, ...]:
+        """Return the stores that are written now: after the migration the old one may be gone for good."""
+        routes = [self.plan.listing(kind) for kind in self.session.registry.kinds]
+        return tuple(dict.fromkeys(name for route in routes for name in (route.primary, *route.mirrors)))
 
     async def take(self, stores: StoreSet, batch: Sequence[LegacyItem]) -> None:
         """Store one batch, each row along its own way."""

@@ -35,7 +35,7 @@ def health(context: typer.Context, as_json: AsJson = False) -> None:
 
 
 def demo(
-    fast: Annotated[bool, typer.Option("--fast", help="Take a quarter of the time.")] = False,
+    fast: Annotated[bool, typer.Option("--fast", help="Keep the pauses short.")] = False,
     keep: Annotated[
         Path | None,
         typer.Option(
@@ -45,7 +45,7 @@ def demo(
     data: Annotated[
         Path | None,
         typer.Option(
-            "--data", metavar="DIR", help="Replay recorded data from here instead of generating it."
+            "--data", metavar="DIR", help="Recorded data to replay, or `generated`; by default what is found."
         ),
     ] = None,
     seed: Annotated[int, typer.Option("--seed", metavar="N", help="Seed of the generated market.")] = 7,

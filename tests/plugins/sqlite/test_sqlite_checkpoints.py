@@ -37,9 +37,7 @@ async def test_enough_rows_start_one(backend: SqliteBackend, path: Path, trades:
     assert checkpointer is not None
     assert repr(checkpointer) == "<Checkpointer 0/100 pages>"
     before = await asyncio.to_thread(_pages, path)
-    await backend._writing().run(
-        lambda connection: connection.execute("PRAGMA wal_autocheckpoint=0") and None
-    )
+    await backend._writing().run(sqlite3.Connection.execute, "PRAGMA wal_autocheckpoint=0")
     await backend.gateway_write(WriteBatch(trades(10)))
     assert repr(checkpointer) == "<Checkpointer 24/100 pages>", "none runs"
     await backend.gateway_write(WriteBatch(trades(500)))

@@ -270,8 +270,10 @@ class Engine:
 
     async def query(self, query: Query) -> Sequence[Row]:
         """Return a page of rows."""
+        return await self._page(self._plan.listing(query.kind), query)
+
+    async def _page(self, route: Route, query: Query) -> Sequence[Row]:
         self.counters.reads += 1
-        route = self._plan.listing(query.kind)
         rows = await self.stores[route.reader].query(query)
         if route.shadow is not None and self.observer is not None:
             self.observer.offer_query(self.stores[route.reader], self.stores[route.shadow], query, rows)
@@ -279,9 +281,9 @@ class Engine:
 
     async def pages(self, query: Query) -> AsyncIterator[Sequence[Row]]:
         """Yield page after page, all from the store that is read when the listing begins."""
-        store = self.stores[self._plan.listing(query.kind).reader]
+        route = self._plan.listing(query.kind)
         while True:
-            rows = await store.query(query)
+            rows = await self._page(route, query)
             if rows:
                 yield rows
             if len(rows) < query.limit:

@@ -92,6 +92,10 @@ _NEW_LEADS: Final = {Phase.CUTOVER, Phase.COMPLETE}
 _COMPARED: Final = {Phase.SHADOW_READ, Phase.CUTOVER}
 
 
+def _needs_mirror(plan: KindPlan) -> bool:
+    return plan.phase in _COMPARED or plan.share > 0
+
+
 def route_for(
     phase: Phase, old: str, new: str, *, shape: Shape = Shape.LOG, mirror: MirrorMode = MirrorMode.SYNC
 ) -> Route:
@@ -132,6 +136,11 @@ class RoutingPlan:
             raise ConfigurationError(
                 f"the gateway writes to one store or to two, not to {len(self.backends)}; "
                 "name one or two in STORAGE_BACKENDS"
+            )
+        if self.mirror is MirrorMode.OFF and any(map(_needs_mirror, (self.default, *self.kinds.values()))):
+            raise ConfigurationError(
+                "with STORAGE_MIRROR_MODE=off only one store is written, so nothing can be compared or cut over; "
+                "set it to sync, or the phase to legacy, dual_write or complete"
             )
         routes: dict[tuple[Phase, Shape], Route] = {
             (phase, shape): self._route(phase, shape) for phase in Phase for shape in Shape

@@ -10,6 +10,7 @@ from gateway.backend import Summarize
 from gateway.demo.ledger import differing
 from gateway.demo.proof import Evidence, prove_agreement, prove_imported, prove_totals
 from gateway.demo.stage import Stage
+from gateway.migration.verify import VerifyReport
 from gateway.query import Condition, Op, Query
 from gateway.records import POSITIONS
 from gateway.records.digest import share_of
@@ -123,10 +124,16 @@ def _half_way(writes: int) -> str:
 
 
 def _restart(stage: Stage) -> None:
-    """Start the bot again, and compare what it recovered with what the leading store holds."""
-    held = stage.look(_open_positions)
+    """Start the bot again, and compare what it recovered with what the leading store holds.
+
+    The store is read once the bot has opened it: opening completes steps that the kill cut short after they had been
+    written down. The market stays closed until then, so that the bot changes nothing meanwhile.
+    """
     stage.narrator.command("python -m gateway.demo.bot")
-    status = stage.bot.start()
+    stage.files.closing_bell.touch()
+    stage.bot.start()
+    stage.close_market()
+    status, held = stage.bot.status, stage.look(_open_positions)
     own = len(status.recovered)
     stage.require(
         held == (status.found_open, status.recovered) and own > 0,
@@ -134,6 +141,7 @@ def _restart(stage: Stage) -> None:
         f"stored: {held}, recovered: {status.found_open, status.recovered}",
     )
     stage.ledger.recovered = own
+    stage.open_market()
 
 
 async def _open_positions(evidence: Evidence) -> tuple[int, tuple[str, ...]]:
@@ -144,7 +152,7 @@ async def _open_positions(evidence: Evidence) -> tuple[int, tuple[str, ...]]:
     return len(rows), tuple(own)
 
 
-async def _first_look(evidence: Evidence) -> Any:
+async def _first_look(evidence: Evidence) -> tuple[VerifyReport, ...]:
     old, new = evidence.stores
     return await prove_agreement(evidence, old, new, rechecks=0)
 
@@ -231,7 +239,7 @@ async def _led_by_new(evidence: Evidence) -> tuple[int, int]:
     return len(led), len(rows)
 
 
-async def _agreement(evidence: Evidence) -> Any:
+async def _agreement(evidence: Evidence) -> tuple[VerifyReport, ...]:
     old, new = evidence.stores
     return await prove_agreement(evidence, old, new, deep=True)
 

@@ -133,7 +133,7 @@ def _parsed(origin: str, content: dict[str, Any]) -> LegacyItem:
     return LegacyItem(origin, record=record, at=at)
 
 
-def _take(rest: dict[str, Any], keys: tuple[str, ...]) -> Any:  # noqa: ANN401  whatever JSON holds
+def _take(rest: dict[str, Any], keys: tuple[str, ...]) -> Any:
     """Take a field out of the rest under the first of its names; another name's other value stays."""
     found = next((rest[key] for key in keys if rest.get(key) is not None), None)
     for key in keys:

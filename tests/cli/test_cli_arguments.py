@@ -15,7 +15,7 @@ from gateway.records import CANDLES, POSITIONS, TRADES
 from gateway.records.codec import to_micros
 
 ZONES = st.integers(-14 * 60, 14 * 60).map(lambda minutes: timezone(timedelta(minutes=minutes)))
-MOMENTS = st.datetimes(datetime(1971, 1, 1), datetime(2100, 1, 1), timezones=ZONES)  # noqa: DTZ001 - bounds are naive by contract
+MOMENTS = st.datetimes(datetime(1971, 1, 1), datetime(2100, 1, 1), timezones=ZONES)
 
 
 @given(MOMENTS)

@@ -27,8 +27,8 @@ from gateway.errors import (
     UnknownVariableError,
 )
 from gateway.hookspecs import hookimpl
-from gateway.outcomes import FullPolicy
 from gateway.migration.phases import Phase
+from gateway.outcomes import FullPolicy
 from gateway.records import TRADES
 from gateway.registry import PluginRegistry, discover
 from gateway.routing import MirrorMode

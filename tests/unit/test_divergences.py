@@ -191,6 +191,6 @@ async def test_another_process_lists_them(file: ControlFile) -> None:
     log.record(_divergence("seen-elsewhere"))
     await log.flush()
     command = [sys.executable, "-c", _LIST, str(file.path)]
-    listed = subprocess.run(command, capture_output=True, text=True, check=True)  # noqa: ASYNC221 - none waits
+    listed = subprocess.run(command, capture_output=True, text=True, check=True)
     assert listed.stdout.strip() == "seen-elsewhere"
     await log.aclose()

@@ -45,7 +45,7 @@ def test_filters_become_canonical_conditions() -> None:
         ({"markt": 1}, "trades has no field 'markt'; its fields are record_id, timestamp"),
         ({"price__like": 1}, "unknown operator; use price or price__ne"),
         ({"price": "much"}, "price: .*should be a valid decimal"),
-        ({"timestamp__ge": datetime(2026, 1, 1)}, "has no time zone"),  # noqa: DTZ001 - the point of the test
+        ({"timestamp__ge": datetime(2026, 1, 1)}, "has no time zone"),
         ({"pnl__gt": None}, "needs an order"),
         ({"dry_run__gt": True}, "needs an order"),
         ({"side__in": "YES"}, "takes a list of values"),
@@ -95,7 +95,7 @@ def test_keys_are_complete_and_canonical() -> None:
             key_of(CANDLES, key)
 
 
-@given(st.text(min_size=1, max_size=30), st.datetimes(datetime(1970, 1, 1), timezones=st.just(UTC)))  # noqa: DTZ001 - hypothesis takes naive bounds
+@given(st.text(min_size=1, max_size=30), st.datetimes(datetime(1970, 1, 1), timezones=st.just(UTC)))
 def test_a_cursor_carries_the_position(symbol: str, at: datetime) -> None:
     """What a cursor says is where its row stands; another kind does not take it."""
     try:

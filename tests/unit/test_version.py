@@ -67,7 +67,7 @@ def test_threads_never_share_a_version() -> None:
     assert len(set(made)) == 20_000
 
 
-@given(st.datetimes(datetime(1970, 1, 1), datetime(9999, 1, 1), timezones=st.just(UTC)))  # noqa: DTZ001 - hypothesis takes naive bounds
+@given(st.datetimes(datetime(1970, 1, 1), datetime(9999, 1, 1), timezones=st.just(UTC)))
 def test_a_version_tells_its_time(moment: datetime) -> None:
     """The time of a version is the moment it was made from, to the millisecond."""
     assert timedelta(0) <= moment - version_time(version_at(moment)) < timedelta(milliseconds=1)

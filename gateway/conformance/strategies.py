@@ -48,7 +48,7 @@ class Write:
 
 def histories() -> st.SearchStrategy[list[list[Write]]]:
     """Return batches of writes to few keys with few versions, so that they meet often, with duplicates."""
-    write = st.builds(Write, st.integers(0, 2), st.integers(1, 4), st.booleans(), st.integers(0, RANKS - 1))
+    write = st.builds(Write, st.integers(0, 1), st.integers(1, 2), st.booleans(), st.integers(0, RANKS - 1))
     return st.lists(write, min_size=1, max_size=8).flatmap(_shuffled)
 
 

@@ -149,7 +149,7 @@ from gateway import Gateway, GatewayError
 async def main(backends, directory):
     stored = 0
     try:
-        async with Gateway(backends, data_dir=directory, control_url="/tmp/none.db", environ={}, env_file=None) as gateway:
+        async with Gateway(backends, data_dir=directory, environ={}, env_file=None) as gateway:
             for at in range(4000):
                 await gateway.record_event(session_id="s", event_type="x", data={"filler": "x" * 4000, "at": at})
                 stored += 1

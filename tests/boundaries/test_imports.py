@@ -9,13 +9,13 @@ import pytest
 
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("errors", "redaction", "catalogue", "deadlines", "hookspecs", "telemetry"),
-    ("records", "legacy"),
+    ("records", "legacy", "fields"),
     # Decisions: pure, no I/O.
     ("query", "migration.phases", "routing", "compare", "migration.decisions", "filters", "changes"),
     # The contract, and what helps to keep it.
-    ("backend", "api", "sql"),
+    ("backend", "answers", "api", "sql"),
     # Talking to stores, and what is decided about them.
-    ("dispatch", "divergences", "shadow", "lanes", "reads", "buffer", "migration"),
+    ("outcomes", "dispatch", "divergences", "shadow", "lanes", "reads", "buffer", "migration"),
     ("engine", "calls", "bot_calls"),
     # From what the user wrote to what is opened.
     ("vetting", "origins", "registry", "settings", "variables", "stores", "provenance", "config"),

@@ -10,9 +10,8 @@ MODULE_LINES = 400
 FUNCTION_LINES = 45
 TYPICAL_LINES = 10
 
-LONG_MODULES = {
-    "gateway.api": "the whole contract with bots in one file; most of its lines are documentation",
-}
+LONG_MODULES: dict[str, str] = {}
+"""Modules that may be longer, each with the reason."""
 
 
 def _functions(tree: ast.Module) -> list[tuple[str, int]]:

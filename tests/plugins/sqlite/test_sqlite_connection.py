@@ -21,7 +21,7 @@ from gateway_sqlite.readers import Readers
 Start = Callable[..., "subprocess.Popen[str]"]
 
 FORGETFUL = """
-import asyncio, sys
+import asyncio, sqlite3, sys
 from pathlib import Path
 from gateway_sqlite.connection import StoreConnection, connect
 async def go():

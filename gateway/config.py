@@ -38,8 +38,8 @@ __all__ = [
     "open_context",
 ]
 
-RESERVED: Final = (f"{PREFIX}TEST_", f"{PREFIX}BENCH_")
-"""Prefixes that belong to test suites and benchmarks, which may share the environment."""
+RESERVED: Final = (f"{PREFIX}TEST_", f"{PREFIX}BENCH_", f"{PREFIX}DEMO_")
+"""Prefixes that belong to test suites, benchmarks and the demo, which may share the environment."""
 
 ENV_FILE: Final = Path(".env")
 FIELDS: Final = tuple(GatewaySettings.model_fields)

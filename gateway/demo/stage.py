@@ -81,21 +81,20 @@ class Stage:
             self.bot.check()
         return answers
 
-    def set_phase(self, phase: str, why: str, *scopes: Sequence[str], label: str | None = None) -> None:
-        """Set a phase with one command for each scope, and see that the bot follows.
+    def set_phase(self, phase: str, why: str, *scope: str, label: str | None = None) -> None:
+        """Set a phase, and see that the bot follows.
 
         Args:
             phase: Its name.
             why: The reason that is kept with it.
-            scopes: Further words of each command; none means one command for all kinds.
+            scope: Further words of the command; none means all kinds.
             label: What the panel says from now on; by default the phase.
 
         Raises:
             DemoError: A command failed, or the bot did not follow.
         """
-        words = ("phase", "set", phase, "--why", why)
-        answers = self.command(*((*words, *scope) for scope in scopes or ((),)))
-        epoch = max(answer["epoch"] for answer in answers)
+        (answer,) = self.command(("phase", "set", phase, "--why", why, *scope))
+        epoch = answer["epoch"]
         started = time.monotonic()
         while not any(
             one.id.pid == self.bot.pid and one.epoch >= epoch for one in self._control.members(_MEMBER_AGE)

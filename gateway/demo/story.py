@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -16,9 +15,6 @@ from gateway.records import POSITIONS
 from gateway.records.digest import share_of
 
 __all__ = ["tell"]
-
-_BOTH: Final[tuple[Sequence[str], ...]] = (("--kind", "positions"), ())
-"""Positions were moved ahead of the other kinds, so from then on each step names them too."""
 
 _SHARE: Final = 25
 """Percent of the positions that move first."""
@@ -184,14 +180,17 @@ def _cut_over(stage: Stage) -> None:
     stage.set_phase(
         "shadow_read",
         "a quarter of the positions first",
-        ("--kind", "positions", "--share", f"{_SHARE}%"),
+        "--kind",
+        "positions",
+        "--share",
+        f"{_SHARE}%",
         label="positions 25%",
     )
     led, total = stage.look(_led_by_new)
     stage.require(0 < led < total, f"SQLite leads for {led} of {total} positions; each stays where it is put")
     stage.trade()
     stage.narrator.step("Cutover: SQLite leads and is read, for everything", "JSON still gets every write.")
-    stage.set_phase("cutover", "no difference seen", *_BOTH)
+    stage.set_phase("cutover", "no difference seen")
     stage.trade()
     _wait_for_comparisons(stage)
 
@@ -200,13 +199,13 @@ def _roll_back(stage: Stage) -> None:
     stage.narrator.step(
         "Second thoughts: roll back to JSON", "A step back is a flag, not a restore: JSON never fell behind."
     )
-    stage.set_phase("shadow_read", "the operator has doubts", *_BOTH, label="rolled back")
+    stage.set_phase("shadow_read", "the operator has doubts", label="rolled back")
     stage.trade()
 
 
 def _cut_over_again(stage: Stage) -> None:
     stage.narrator.step("The doubts were unfounded: cutover again")
-    stage.set_phase("cutover", "the doubts were unfounded", *_BOTH)
+    stage.set_phase("cutover", "the doubts were unfounded")
     stage.trade()
 
 
@@ -248,7 +247,7 @@ def _complete(stage: Stage) -> None:
     stage.narrator.step(
         "Complete: SQLite alone", "From here there is no way back; the JSON files stay as they are."
     )
-    stage.set_phase("complete", "both stores agree", *_BOTH)
+    stage.set_phase("complete", "both stores agree")
     stage.open_market()
     stage.measure("sqlite")
 

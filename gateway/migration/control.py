@@ -148,7 +148,7 @@ class ControlStore:
         """Put a kind into a phase, and return the step taken.
 
         Args:
-            kind: Name of the kind, or `*` for every kind without a decision of its own.
+            kind: Name of the kind, or `*` for every kind, those with a decision of their own among them.
             phase: The phase it stands in now, or a neighbour of it.
             share: Percent of its keys that the new store leads ahead of the phase.
             who: Who decides.
@@ -253,18 +253,23 @@ class ControlStore:
     def _swept_along(
         self, connection: sqlite3.Connection, kind: str, base: KindPlan | RoutingPlan
     ) -> list[KindPlan]:
-        """Return where those kinds stand that only the environment names: the first `*` moves them too."""
-        if kind != ALL_KINDS or isinstance(base, KindPlan):
+        """Return where those kinds stand that have a decision of their own, or that only the environment names.
+
+        A step for every kind moves them too: one that was left behind without a word would be found at the worst
+        moment.
+        """
+        if kind != ALL_KINDS:
             return []
-        rows = connection.execute("SELECT kind FROM phases WHERE pair = ?", (self._pair,))
-        decided = {name for (name,) in rows}
-        return (
-            [] if ALL_KINDS in decided else [plan for name, plan in base.kinds.items() if name not in decided]
-        )
+        rows = connection.execute("SELECT kind, phase, share FROM phases WHERE pair = ?", (self._pair,))
+        decided = {name: _plan(phase, share) for name, phase, share in rows}
+        named = {} if isinstance(base, KindPlan) or ALL_KINDS in decided else base.kinds
+        return [plan for name, plan in {**named, **decided}.items() if name != ALL_KINDS]
 
 
 def _record(connection: sqlite3.Connection, change: Change) -> None:
     after, at = change.after, to_micros(change.at)
+    if change.kind == ALL_KINDS:
+        connection.execute("DELETE FROM phases WHERE pair = ?", (change.pair,))
     connection.execute(
         "INSERT OR REPLACE INTO phases VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
         (change.pair, change.kind, after.phase.value, after.share, change.epoch, change.who, change.why, at),

@@ -19,7 +19,7 @@ from gateway.routing import KindPlan, RoutingPlan
 __all__ = ["ALL_KINDS", "Change", "ControlState", "Decision", "check_move", "pair_of", "resolve"]
 
 ALL_KINDS: Final = "*"
-"""Stands for every kind that has no decision of its own."""
+"""Stands for every kind; a later decision about one kind goes before it."""
 
 
 @dataclass(frozen=True, slots=True)

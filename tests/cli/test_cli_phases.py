@@ -99,13 +99,16 @@ def test_a_share_of_the_keys_can_be_cut_over(workplace: Any) -> None:
     assert phases["trades"]["share"] == 0
 
 
-def test_kinds_with_a_decision_of_their_own_are_named_when_all_are_moved(workplace: Any) -> None:
-    """A step for all kinds does not move those decided one by one, and says so."""
+def test_a_step_for_all_kinds_takes_along_those_decided_one_by_one(workplace: Any) -> None:
+    """Without --kind no kind is left behind; if one of them cannot take the step, none does."""
     _set(workplace, "shadow_read", "--kind", "positions", "--why", "w")
-    done = _set(workplace, "shadow_read", "--why", "w")
-    assert done.json["unaffected"] == ["positions"]
-    again = workplace.run(*BOTH, "phase", "set", "cutover", "--why", "w", "--wait", "0")
-    assert "stay where they are: positions" in again.out
+    refused = workplace.run(*BOTH, "phase", "set", "legacy", "--why", "w", "--wait", "0")
+    assert refused.code == 2
+    assert "from shadow_read to legacy skips a phase" in refused.err
+    _set(workplace, "shadow_read", "--why", "w")
+    _set(workplace, "cutover", "--why", "w")
+    phases = workplace.run(*BOTH, "phase", "show", "--json").json["phases"]
+    assert {one["phase"] for one in phases} == {"cutover"}
 
 
 @pytest.mark.parametrize(

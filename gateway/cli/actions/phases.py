@@ -134,17 +134,11 @@ def set_phases(session: Session, step: Step, *, as_json: bool) -> ExitCode:
     ]
     epoch = changes[-1].epoch
     behind, members = _await_members(session.control, epoch, step.wait, settle)
-    own = (
-        [name for name in session.control.state().decisions if name != ALL_KINDS]
-        if kinds == (ALL_KINDS,)
-        else []
-    )
     found: dict[str, Any] = {
         "epoch": epoch,
         "changes": [_change(one) for one in changes],
         "members": [_member(one, epoch) for one in members],
         "followed": not behind,
-        "unaffected": own,
     }
     if as_json:
         print_json(found)
@@ -275,11 +269,6 @@ def _print_step(found: dict[str, Any], phase: Phase) -> None:
             f"{name}: {one['before']} -> {one['after']} "
             f"(epoch {one['epoch']}, by {one['who']}: {one['why']})",
             "bold",
-        )
-    if found["unaffected"]:
-        print_line(
-            f"kinds with a decision of their own stay where they are: {', '.join(found['unaffected'])}",
-            "yellow",
         )
     _print_members(found["members"])
     if not found["followed"]:

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import aiosqlite
 
@@ -24,6 +24,7 @@ from gateway.records import Position, Trade
 
 T = TypeVar("T")
 BEGAN = datetime(2026, 1, 5, tzinfo=UTC)
+POSITIONS = 266
 MARKETS = ("BTC", "ETH", "SOL", "XRP")
 PRAGMAS = (
     "PRAGMA journal_mode=WAL",
@@ -61,15 +62,22 @@ HAND_SAVE = """INSERT INTO positions (condition_id, market_name, side, entry_pri
     is_open=excluded.is_open, opened_at=excluded.opened_at, updated_at=CURRENT_TIMESTAMP"""
 
 
-def trade_fields(count: int, seed: int = 7) -> list[dict[str, object]]:
-    """Return trades as keyword arguments, with random markets and conditions as bots have them."""
+def trade_fields(count: int, seed: int = 7) -> list[dict[str, Any]]:
+    """Return trades as keyword arguments.
+
+    As in the recorded data of a live bot: four markets at a time, each with a condition of its own that is replaced
+    by another after a while (here after 20 trades, there after 2 to 4).
+    """
     rng = random.Random(seed)
-    conditions = [f"0x{rng.getrandbits(256):064x}" for _ in range(2000)]
+    conditions = [
+        [f"0x{rng.getrandbits(256):064x}" for _ in MARKETS] for _ in range(count // (20 * len(MARKETS)) + 1)
+    ]
+    markets = [rng.randrange(len(MARKETS)) for _ in range(count)]
     return [
         {
             "timestamp": BEGAN + timedelta(milliseconds=137 * at),
-            "market_name": rng.choice(MARKETS),
-            "condition_id": rng.choice(conditions),
+            "market_name": MARKETS[markets[at]],
+            "condition_id": conditions[at // (20 * len(MARKETS))][markets[at]],
             "action": "buy" if at % 2 else "sell",
             "side": "YES" if at % 3 else "NO",
             "price": Decimal(rng.randrange(1, 99)) / 100,
@@ -86,24 +94,22 @@ def trade_fields(count: int, seed: int = 7) -> list[dict[str, object]]:
     ]
 
 
-def hand_row(fields: dict[str, object]) -> tuple[object, ...]:
+def hand_row(fields: dict[str, Any]) -> tuple[object, ...]:
     """Return what a user would hand to the driver for a trade: floats and two spellings of the time."""
     at = fields["timestamp"]
-    assert isinstance(at, datetime)
-    money = {name: float(str(fields[name])) for name in ("price", "amount", "pnl", "pnl_pct")}
     return (
         at.timestamp(), at.isoformat(), fields["market_name"], fields["condition_id"], fields["action"], fields["side"],
-        money["price"], money["amount"], fields["order_id"], fields["status"], money["pnl"], money["pnl_pct"],
-        fields["reason"], int(bool(fields["dry_run"])), fields["strategy"],
+        float(fields["price"]), float(fields["amount"]), fields["order_id"], fields["status"], float(fields["pnl"]),
+        float(fields["pnl_pct"]), fields["reason"], int(fields["dry_run"]), fields["strategy"],
     )  # fmt: skip
 
 
-def position_fields(count: int, seed: int = 7) -> list[dict[str, object]]:
-    """Return position saves over two thousand markets."""
+def position_fields(count: int, seed: int = 7) -> list[dict[str, Any]]:
+    """Return position saves over as many markets as a live bot's directory has."""
     rng = random.Random(seed)
     return [
         {
-            "condition_id": f"0x{rng.randrange(2000):064x}",
+            "condition_id": f"0x{rng.randrange(POSITIONS):064x}",
             "market_name": rng.choice(MARKETS),
             "side": "YES",
             "entry_price": Decimal(rng.randrange(1, 99)) / 100,
@@ -115,10 +121,12 @@ def position_fields(count: int, seed: int = 7) -> list[dict[str, object]]:
     ]
 
 
-def hand_position(fields: dict[str, object]) -> tuple[object, ...]:
+def hand_position(fields: dict[str, Any]) -> tuple[object, ...]:
     """Return what a user would hand to the driver for a position."""
-    money = [float(str(fields[name])) for name in ("entry_price", "amount", "trailing_stop_price")]
-    return (fields["condition_id"], fields["market_name"], fields["side"], *money, 1, BEGAN.timestamp())
+    return (
+        fields["condition_id"], fields["market_name"], fields["side"], float(fields["entry_price"]),
+        float(fields["amount"]), float(fields["trailing_stop_price"]), 1, fields["opened_at"].timestamp(),
+    )  # fmt: skip
 
 
 async def hand_connection(path: Path, schema: str) -> aiosqlite.Connection:

@@ -11,6 +11,7 @@ import json
 import sqlite3
 import tempfile
 import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,60 +23,62 @@ from gateway import Gateway
 SIZES = {1: 3_000, 64: 16_000}
 
 
-async def by_hand_shared(path: Path, rows: list[tuple[object, ...]], tasks: int) -> float:
-    """Execute + commit on one shared connection: callers' transactions mix."""
-    connection = await rounds.hand_connection(path, rounds.HAND_TRADES)
-
-    async def insert(row: tuple[object, ...]) -> None:
-        await connection.execute(rounds.HAND_INSERT, row)
-        await connection.commit()
-
-    try:
-        return await rounds.spread(rows, tasks, insert)
-    finally:
-        await connection.close()
+Build = Callable[[Any], tuple[object, ...]]
 
 
-async def by_hand_locked(
-    path: Path, schema: str, statement: str, rows: list[tuple[object, ...]], tasks: int
+async def by_hand(
+    path: Path,
+    schema: str,
+    statement: str,
+    items: Sequence[Any],
+    tasks: int,
+    build: Build | None,
+    *,
+    locked: bool,
 ) -> float:
-    """The same with a lock around both, the correct form."""
+    """Return operations per second of execute + commit on one aiosqlite connection.
+
+    Args:
+        path: Where the database is made.
+        schema: Its tables and indexes.
+        statement: The insert.
+        items: What each call is given.
+        tasks: How many tasks share the connection.
+        build: Makes the driver's row of an item, within the call; None for items that are rows already.
+        locked: Whether a lock is held around both, which is the correct form for more than one task.
+    """
     connection = await rounds.hand_connection(path, schema)
     lock = asyncio.Lock()
 
-    async def insert(row: tuple[object, ...]) -> None:
+    async def insert(item: Any) -> None:
+        row = item if build is None else build(item)
+        if not locked:
+            await connection.execute(statement, row)
+            await connection.commit()
+            return
         async with lock:
             await connection.execute(statement, row)
             await connection.commit()
 
     try:
-        return await rounds.spread(rows, tasks, insert)
+        return await rounds.spread(items, tasks, insert)
     finally:
         await connection.close()
 
 
-async def gateway_trades(directory: Path, fields: list[dict[str, Any]], tasks: int) -> float:
-    """insert_trade with keyword arguments, as bots call it."""
+async def through_gateway(directory: Path, call: str, items: Sequence[Any], tasks: int) -> float:
+    """Return operations per second of a call of the gateway, given records or keyword arguments."""
     async with Gateway("sqlite", data_dir=directory, environ={}, env_file=None) as gateway:
+        method = getattr(gateway, call)
 
-        async def insert(row: dict[str, Any]) -> None:
-            await gateway.insert_trade(**row)
+        async def keywords(item: dict[str, Any]) -> None:
+            await method(**item)
 
-        return await rounds.spread(fields, tasks, insert)
-
-
-async def gateway_positions(directory: Path, fields: list[dict[str, Any]], tasks: int) -> float:
-    """save_position with keyword arguments."""
-    async with Gateway("sqlite", data_dir=directory, environ={}, env_file=None) as gateway:
-
-        async def save(row: dict[str, Any]) -> None:
-            await gateway.save_position(**row)
-
-        return await rounds.spread(fields, tasks, save)
+        return await rounds.spread(items, tasks, keywords if isinstance(items[0], dict) else method)
 
 
 async def reads(directory: Path, contest: rounds.Contest, count: int = 3_000) -> None:
-    """Positions by key, one task, out of two thousand."""
+    """Positions by key."""
     saves = rounds.position_fields(2_000)
     keys = [str(item["condition_id"]) for item in rounds.position_fields(count, seed=11)]
     connection = await rounds.hand_connection(directory / "hand.db", rounds.HAND_POSITIONS)
@@ -132,84 +135,79 @@ def raw(directory: Path, contest: rounds.Contest, count: int) -> None:
     target.close()
 
 
+async def inserts(base: Path, contest: rounds.Contest, tasks: int, size: int) -> None:
+    """Let the contenders for `insert_trade` run once."""
+    fields, records = rounds.trade_fields(size), rounds.trades(size)
+    rows = [rounds.hand_row(item) for item in fields]
+    schema, statement, build = rounds.HAND_TRADES, rounds.HAND_INSERT, rounds.hand_row
+    few = size if tasks == 1 else size // 4
+    contest.add(
+        f"insert, {tasks}, gateway", await through_gateway(base / f"g{tasks}", "insert_trade", fields, tasks)
+    )
+    contest.add(
+        f"insert, {tasks}, shared",
+        await by_hand(base / f"s{tasks}.db", schema, statement, fields, tasks, build, locked=False),
+    )
+    contest.add(
+        f"insert, {tasks}, gateway, records",
+        await through_gateway(base / f"gr{tasks}", "insert_trade", records, tasks),
+    )
+    contest.add(
+        f"insert, {tasks}, shared, rows",
+        await by_hand(base / f"sr{tasks}.db", schema, statement, rows, tasks, None, locked=False),
+    )
+    contest.add(
+        f"insert, {tasks}, locked",
+        await by_hand(base / f"l{tasks}.db", schema, statement, fields[:few], tasks, build, locked=True),
+    )
+
+
+async def saves(base: Path, contest: rounds.Contest, tasks: int = 64, size: int = 16_000) -> None:
+    """Let the contenders for `save_position` run once."""
+    fields = rounds.position_fields(size)
+    contest.add(
+        f"save, {tasks}, gateway", await through_gateway(base / "saves", "save_position", fields, tasks)
+    )
+    schema, statement = rounds.HAND_POSITIONS, rounds.HAND_SAVE
+    few = fields[: size // 4]
+    contest.add(
+        f"save, {tasks}, locked",
+        await by_hand(base / "saves.db", schema, statement, few, tasks, rounds.hand_position, locked=True),
+    )
+
+
 async def one_round(contest: rounds.Contest) -> None:
     """Let every contender run once, in a directory of its own."""
     with tempfile.TemporaryDirectory() as name:
         base = Path(name)
+        contest.add("hop", await hop(base / "hop.db"))
         for tasks, size in SIZES.items():
-            fields = rounds.trade_fields(size)
-            rows = [rounds.hand_row(item) for item in fields]
-            contest.add(
-                f"insert, {tasks}, shared", await by_hand_shared(base / f"shared{tasks}.db", rows, tasks)
-            )
-            contest.add(
-                f"insert, {tasks}, gateway", await gateway_trades(base / f"gateway{tasks}", fields, tasks)
-            )
-            locked = rows[: size // (1 if tasks == 1 else 4)]
-            contest.add(
-                f"insert, {tasks}, locked",
-                await by_hand_locked(
-                    base / f"lock{tasks}.db", rounds.HAND_TRADES, rounds.HAND_INSERT, locked, tasks
-                ),
-            )
-        saves = rounds.position_fields(SIZES[64])
-        hand = [rounds.hand_position(item) for item in saves][: SIZES[64] // 4]
-        contest.add("save, 64, gateway", await gateway_positions(base / "positions", saves, 64))
-        contest.add(
-            "save, 64, locked",
-            await by_hand_locked(base / "positions.db", rounds.HAND_POSITIONS, rounds.HAND_SAVE, hand, 64),
-        )
-        (base / "reads").mkdir()
-        await reads(base / "reads", contest)
-        (base / "bulk").mkdir()
-        await bulk(base / "bulk", contest)
+            await inserts(base, contest, tasks, size)
+        await saves(base, contest)
+        for folder, measure in (("reads", reads), ("bulk", bulk)):
+            (base / folder).mkdir()
+            await measure(base / folder, contest)
 
 
+async def hop(path: Path, count: int = 3_000) -> float:
+    """Return how many microseconds aiosqlite needs to the thread and back, doing nothing there."""
+    async with aiosqlite.connect(path) as connection:
+        return 1e6 / await rounds.spread(range(count), 1, lambda _: connection.commit())
+
+
+SHARED = "aiosqlite execute + commit"
+UNSAFE = "the same on a shared connection, no lock (loses rows)"
 ROWS = (
-    ("`insert_trade`, 1 task", "insert, 1, gateway", "insert, 1, shared", "aiosqlite execute + commit", 1.3),
-    (
-        "`insert_trade`, 64 tasks",
-        "insert, 64, gateway",
-        "insert, 64, shared",
-        "the same on a shared connection, no lock (loses rows)",
-        1.7,
-    ),
-    (
-        "`insert_trade`, 64 tasks",
-        "insert, 64, gateway",
-        "insert, 64, locked",
-        "the same with a lock around both (correct)",
-        9.0,
-    ),
-    (
-        "`save_position`, 64 tasks",
-        "save, 64, gateway",
-        "save, 64, locked",
-        "upsert + commit with a lock (correct)",
-        12.0,
-    ),
-    (
-        "`load_position`, 1 task",
-        "read, 1 task, gateway",
-        "read, 1 task, by hand",
-        "aiosqlite execute + fetchall",
-        2.0,
-    ),
-    (
-        "`load_position`, 64 tasks",
-        "read, 64 tasks, gateway",
-        "read, 64 tasks, by hand",
-        "aiosqlite execute + fetchall",
-        None,
-    ),
-    (
-        "`put_many`, 10,000 trades",
-        "put_many, gateway",
-        "put_many, raw executemany",
-        "one sqlite3 `executemany` transaction, same table",
-        0.45,
-    ),
-)
+    ("`insert_trade`, 1 task", "insert, 1, gateway", "insert, 1, shared", SHARED, 1.3),
+    ("`insert_trade` of records, 1 task", "insert, 1, gateway, records", "insert, 1, shared, rows", f"{SHARED} of rows", None),
+    ("`insert_trade`, 64 tasks", "insert, 64, gateway", "insert, 64, shared", UNSAFE, 1.7),
+    ("`insert_trade` of records, 64 tasks", "insert, 64, gateway, records", "insert, 64, shared, rows", f"{UNSAFE}, of rows", None),
+    ("`insert_trade`, 64 tasks", "insert, 64, gateway", "insert, 64, locked", "the same with a lock around both (correct)", 9.0),
+    ("`save_position`, 64 tasks", "save, 64, gateway", "save, 64, locked", "upsert + commit with a lock (correct)", 12.0),
+    ("`load_position`, 1 task", "read, 1 task, gateway", "read, 1 task, by hand", "aiosqlite execute + fetchall", 2.0),
+    ("`load_position`, 64 tasks", "read, 64 tasks, gateway", "read, 64 tasks, by hand", "aiosqlite execute + fetchall", None),
+    ("`put_many`, 10,000 trades", "put_many, gateway", "put_many, raw executemany", "one sqlite3 `executemany`, same table", 0.45),
+)  # fmt: skip
 
 
 def table(contest: rounds.Contest) -> str:

@@ -75,6 +75,8 @@ class Lane:
         self._worker = self._loop.create_task(self._run(), name=f"lane {store.name}")
         self._closing = False
         self._idle = True
+        # Whether the last commit served one caller: then the next write is probably alone too.
+        self._lonely = True
         self.batches = 0
         self.written = 0
         self.failed = 0
@@ -110,7 +112,7 @@ class Lane:
             self.settle(0, generation)
             raise GatewayClosedError("the gateway is closed; nothing was written")
         self._rows += rows
-        if self._idle and not followers and not self._queue:
+        if self._idle and self._lonely and not followers and not self._queue:
             return await self._write_alone(steps, generation)
         future: asyncio.Future[Outcome] = self._loop.create_future()
         self.enqueue(_Pending(steps, future, self, generation, followers))
@@ -202,6 +204,7 @@ class Lane:
             if batch:
                 await self._commit(batch)
             self._idle = True
+            self._lonely = len(batch) <= 1 and not self._queue
             if self._queue:
                 # Callers just woken get to queue again first: their writes then share the next commit.
                 await asyncio.sleep(0)

@@ -91,10 +91,10 @@ EVENTS: Final = KindSpec(
     "events",
     Event,
     time_field="timestamp",
-    indexes=(("timestamp", "record_id"), ("session_id", "timestamp"), ("event_type", "timestamp")),
+    indexes=(("timestamp",), ("session_id", "timestamp"), ("event_type", "timestamp")),
 )
 ALERTS: Final = KindSpec(
-    "alerts", Alert, time_field="timestamp", indexes=(("timestamp", "record_id"), ("alert_type", "timestamp"))
+    "alerts", Alert, time_field="timestamp", indexes=(("timestamp",), ("alert_type", "timestamp"))
 )
 DAILY_STATS: Final = KindSpec("daily_stats", DailyStats, key=("date",), shape=Shape.COUNTER, cacheable=True)
 OPERATIONS: Final = KindSpec(

@@ -104,7 +104,7 @@ class KindSpec:
         durability: What an acknowledgement promises.
         retention: Age after which `purge` removes rows; None keeps them and makes `purge` ask for an age.
         comparison: Rules of shadow reads and verification.
-        indexes: Field groups that stores with indexes should index, each after the tenant.
+        indexes: Field groups by which rows are looked for. A store adds the tenant and tie-breakers as it needs them.
         schema: Database schema, where the store has several.
         cacheable: Whether a cache may stand in front of reads by key.
         companion_of: The kind whose writes produce these rows, in the same transaction; they move between

@@ -96,13 +96,13 @@ ORDER_BOOK_SNAPSHOTS: Final = KindSpec(
     time_field="timestamp",
     durability=Durability.BUFFERED,
     retention=timedelta(days=7),
-    indexes=(("timestamp", "record_id"), ("condition_id", "timestamp")),
+    indexes=(("timestamp",), ("condition_id", "timestamp")),
 )
 TICK_PRICES: Final = KindSpec(
     "tick_prices",
     TickPrice,
     time_field="timestamp",
-    indexes=(("timestamp", "record_id"), ("symbol", "timestamp")),
+    indexes=(("timestamp",), ("symbol", "timestamp")),
     schema="ai_core",
 )
 CANDLES: Final = KindSpec(
@@ -117,6 +117,6 @@ INDICATORS: Final = KindSpec(
     "indicators",
     Indicator,
     time_field="timestamp",
-    indexes=(("timestamp", "record_id"), ("session_id", "symbol", "indicator_id", "timestamp")),
+    indexes=(("timestamp",), ("session_id", "symbol", "indicator_id", "timestamp")),
     schema="ai_core",
 )

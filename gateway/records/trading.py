@@ -161,7 +161,7 @@ TRADES: Final = KindSpec(
     "trades",
     Trade,
     time_field="timestamp",
-    indexes=(("timestamp", "record_id"), ("market_name", "timestamp"), ("condition_id", "timestamp")),
+    indexes=(("timestamp",), ("market_name", "timestamp"), ("condition_id", "timestamp")),
 )
 POSITIONS: Final = KindSpec(
     "positions",
@@ -176,7 +176,7 @@ CLOSED_POSITIONS: Final = KindSpec(
     "closed_positions",
     ClosedPosition,
     time_field="closed_at",
-    indexes=(("closed_at", "record_id"), ("condition_id", "closed_at")),
+    indexes=(("closed_at",), ("condition_id", "closed_at")),
     companion_of="positions",
 )
 TRADE_DECISIONS: Final = KindSpec(
@@ -184,6 +184,6 @@ TRADE_DECISIONS: Final = KindSpec(
     TradeDecision,
     time_field="timestamp",
     retention=timedelta(days=90),
-    indexes=(("timestamp", "record_id"), ("market_name", "timestamp")),
+    indexes=(("timestamp",), ("market_name", "timestamp")),
 )
 BOT_STATE: Final = KindSpec("bot_state", BotState, key=("bot_id", "name"), shape=Shape.STATE, cacheable=True)

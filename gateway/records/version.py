@@ -91,6 +91,19 @@ class HybridClock:
             self._last = last + 1
             return last + 1
 
+    def take(self, count: int) -> int:
+        """Return the first of several versions in a row, all of them greater than every one before.
+
+        Raises:
+            ClockError: As `next`.
+        """
+        with self._lock:
+            physical = self._wall_ms() << COUNTER_BITS
+            first = max(physical, self._last + 1)
+            self._check(first + count - 1, physical)
+            self._last = first + count - 1
+            return first
+
     def observe(self, version: int) -> None:
         """Take note of a version read from a store, so that what is written next comes after it.
 

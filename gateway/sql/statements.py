@@ -21,6 +21,9 @@ __all__ = ["GATEWAY_COLUMNS", "Statements", "statements_of"]
 GATEWAY_COLUMNS: Final = ("tenant_id", "version", "digest", "deleted")
 """Columns that every table has before those of its kind."""
 
+_ROWS_A_STATEMENT: Final = (*range(1, 17), 32, 64, 128, 512)
+"""Sizes that upserts come in, for the same reason."""
+
 _KEYS_A_STATEMENT: Final = (1, 16, 128, 512)
 """Sizes that reads by key come in, so that the driver's cache of prepared statements serves them all."""
 
@@ -32,11 +35,11 @@ class Statements:
         kind: The kind.
         table: Its table, quoted.
         columns: What `row` expects of a result, as a column list.
-        upsert: Stores the row of `parameters`, unless what is stored has the same or a greater stamp.
+        width: How many parameters one row takes.
         booleans: Positions among the kind's fields that hold flags, which SQLite gives back as numbers.
     """
 
-    __slots__ = ("_dialect", "_key_sql", "booleans", "columns", "kind", "table", "upsert")
+    __slots__ = ("_dialect", "_key_sql", "_upserts", "booleans", "columns", "kind", "table", "width")
 
     def __init__(self, kind: KindSpec, dialect: Dialect) -> None:
         self.kind = kind
@@ -46,38 +49,76 @@ class Statements:
         self.booleans = tuple(at for at, storage in storages if storage is StorageType.BOOLEAN)
         fields = [quoted(name) for name in kind.field_names]
         self.columns = ", ".join(["version", "digest", "deleted", *fields])
-        self.upsert = self._upsert()
-        self._key_sql = {count: self._where_keys(count) for count in _KEYS_A_STATEMENT}
+        self.width = len(GATEWAY_COLUMNS) + len(fields)
+        self._upserts: dict[int, str] = {}
+        self._key_sql = {count: self._by_keys(count) for count in _KEYS_A_STATEMENT}
 
     def __repr__(self) -> str:
         return f"<Statements {self.kind.name} {self._dialect.name}>"
 
-    def _upsert(self) -> str:
+    @property
+    def upsert(self) -> str:
+        """The statement that stores the row of `parameters`, unless what is stored has as great a stamp."""
+        return self.upsert_of(1)
+
+    def upsert_of(self, rows: int) -> str:
+        """Return the upsert of several rows, whose parameters follow one another.
+
+        One statement of many rows costs less than as many statements, and a driver that lets other threads run
+        while a statement runs lets them run for all of it.
+        """
+        text = self._upserts.get(rows)
+        if text is None:
+            text = self._upserts[rows] = self._upsert(rows)
+        return text
+
+    def portions(self, rows: int) -> Iterator[int]:
+        """Yield the sizes of statements that together store some rows, the largest first."""
+        left, most = rows, max(1, self._dialect.max_parameters // self.width)
+        for size in reversed(_ROWS_A_STATEMENT):
+            while size <= min(left, most):
+                yield size
+                left -= size
+
+    def _upsert(self, rows: int) -> str:
         columns = [*GATEWAY_COLUMNS, *self.kind.field_names]
         key = {"tenant_id", *self.kind.key}
-        values = ", ".join(self._dialect.placeholder(number + 1) for number in range(len(columns)))
+        numbers = iter(range(1, rows * len(columns) + 1))
+        groups = ([self._dialect.placeholder(next(numbers)) for _ in columns] for _ in range(rows))
+        values = ", ".join(f"({', '.join(group)})" for group in groups)
         free = [quoted(name) for name in columns if name not in key]
         changed = ", ".join(f"{name} = excluded.{name}" for name in free)
-        conflict = ", ".join(quoted(name) for name in ("tenant_id", *self.kind.key))
+        conflict = ", ".join(quoted(name) for name in (*self.kind.key, "tenant_id"))
         names = ", ".join(quoted(name) for name in columns)
         return (
-            f"INSERT INTO {self.table} ({names}) VALUES ({values}) "  # noqa: S608 - names of a registered kind
+            f"INSERT INTO {self.table} ({names}) VALUES {values} "  # noqa: S608 - names of a registered kind
             f"ON CONFLICT ({conflict}) DO UPDATE SET {changed} "
             f"WHERE (excluded.version, excluded.digest) > ({self.table}.version, {self.table}.digest)"
         )
 
-    def _where_keys(self, count: int) -> str:
+    def _by_keys(self, count: int) -> tuple[str, str]:
+        """Return what stands before and after `SELECT columns` in a read of so many keys; the tenant comes last.
+
+        Several keys of several fields are joined as a table of their own: `(a, b) IN (VALUES …)` reads as well,
+        but SQLite answers it by walking through the whole table.
+        """
         names = [quoted(name) for name in self.kind.key]
-        numbers = iter(range(2, 2 + count * len(names)))
+        numbers = iter(range(1, count * len(names) + 2))
         groups = [[self._dialect.placeholder(next(numbers)) for _ in names] for _ in range(count)]
-        start = f"FROM {self.table} WHERE tenant_id = {self._dialect.placeholder(1)} AND "
+        start, end = f"FROM {self.table} WHERE", f"AND tenant_id = {self._dialect.placeholder(next(numbers))}"
         if count == 1:
-            pairs = zip(names, groups[0], strict=True)
-            return start + " AND ".join(f"{name} = {mark}" for name, mark in pairs)
+            tests = (f"{name} = {mark}" for name, mark in zip(names, groups[0], strict=True))
+            return "", f"{start} {' AND '.join(tests)} {end}"
         if len(names) == 1:
-            return f"{start}{names[0]} IN ({', '.join(group[0] for group in groups)})"
+            return "", f"{start} {names[0]} IN ({', '.join(group[0] for group in groups)}) {end}"
+        # Two underscores: no kind and no field has such a name.
+        wanted = [f"key__{number}" for number in range(len(names))]
         rows = ", ".join(f"({', '.join(group)})" for group in groups)
-        return f"{start}({', '.join(names)}) IN (VALUES {rows})"
+        tests = (f"{name} = wanted__keys.{own}" for name, own in zip(names, wanted, strict=True))
+        return (
+            f"WITH wanted__keys ({', '.join(wanted)}) AS (VALUES {rows}) ",
+            f"FROM wanted__keys CROSS JOIN {self.table} WHERE {' AND '.join(tests)} {end}",
+        )
 
     def reads(
         self, tenant: str, keys: Sequence[Key], columns: str | None = None
@@ -96,8 +137,9 @@ class Statements:
             chunk = keys[start : start + size]
             start += size
             # Too few keys for the statement's size: repeating one changes nothing in the answer.
-            flat = [tenant, *(value for key in chunk for value in key), *(chunk[-1] * (size - len(chunk)))]
-            yield f"SELECT {columns or self.columns} {self._key_sql[size]}", flat
+            flat = [*(value for key in chunk for value in key), *(chunk[-1] * (size - len(chunk))), tenant]
+            before, after = self._key_sql[size]
+            yield f"{before}SELECT {columns or self.columns} {after}", flat
 
     def purge(self, limit: int) -> str:
         """Return the statement that removes at most `limit` rows of a tenant older than a moment.
@@ -123,6 +165,14 @@ class Statements:
         _, tenant, version, digest, deleted, values = row
         # `+deleted`: drivers bind an int at once, but look for an adapter before they bind a bool.
         return (tenant, version, digest, +deleted, *values)
+
+    def many_parameters(self, rows: Sequence[Row]) -> list[Value]:
+        """Return what `upsert_of` takes for these rows."""
+        flat: list[Value] = []
+        for _, tenant, version, digest, deleted, values in rows:
+            flat += (tenant, version, digest, +deleted)
+            flat += values
+        return flat
 
     def row(self, tenant: str, record: Sequence[Any]) -> Row:
         """Return the row that a result of `columns` stands for."""

@@ -1,8 +1,9 @@
 """Checkpoints beside the writer: copying the write-ahead log into the main file on a thread of its own.
 
 SQLite copies the log inside the commit that fills it, so one caller in a few hundred waits for thousands of
-pages. A second connection does it instead, while the writer goes on appending. The writer's own checkpoint
-stays as a bound, at four times the length, for a machine on which the other thread cannot keep up.
+pages. A second connection does it instead, while the writer goes on appending. The log can begin anew only
+when nothing is left to copy, which never happens while somebody appends; so the writer copies the rest, the
+little that was appended meanwhile, between two batches.
 """
 
 from __future__ import annotations
@@ -17,8 +18,11 @@ from gateway_sqlite.connection import StoreConnection
 __all__ = ["WRITER_FACTOR", "Checkpointer"]
 
 WRITER_FACTOR: Final = 4
-"""How many times the length at which the background copies, the log may have before the writer does it
-itself."""
+"""How many times the length at which copying begins, the log may have before a commit copies it itself, which
+bounds it when the loop is too busy to start a checkpoint."""
+
+_PASSES: Final = 3
+"""Each pass copies what was appended during the one before, so that little is left for the writer."""
 
 _PAGES_A_ROW: Final = 2
 _PAGES_A_BATCH: Final = 4
@@ -29,14 +33,16 @@ class Checkpointer:
 
     Args:
         connection: A connection of its own, closed with this.
+        writer: The writing connection, which copies the rest.
         pages: Length of the log, in pages, at which to begin; it is estimated from the rows written, since
             the driver does not tell.
     """
 
-    __slots__ = ("_connection", "_pages", "_task", "_written", "error")
+    __slots__ = ("_connection", "_pages", "_task", "_writer", "_written", "error")
 
-    def __init__(self, connection: StoreConnection, pages: int) -> None:
+    def __init__(self, connection: StoreConnection, writer: StoreConnection, pages: int) -> None:
         self._connection = connection
+        self._writer = writer
         self._pages = pages
         self._written = 0
         self._task: asyncio.Task[None] | None = None
@@ -56,7 +62,11 @@ class Checkpointer:
 
     async def _checkpoint(self) -> None:
         try:
-            await self._connection.run(_copy_log)
+            pages = 0
+            for _ in range(_PASSES):
+                pages = await self._connection.run(_copy_log)
+            if pages >= self._pages:
+                await self._writer.run(_copy_log)
         except StoreBusyError:
             # Another process is at it, which is as good.
             return
@@ -72,6 +82,7 @@ class Checkpointer:
         await self._connection.close()
 
 
-def _copy_log(connection: sqlite3.Connection) -> None:
-    """Copy what no reader still needs; never waits for anybody and never makes anybody wait."""
-    connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+def _copy_log(connection: sqlite3.Connection) -> int:
+    """Copy what no reader still needs, without waiting for anybody; return how many pages the log has."""
+    _, pages, _ = connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+    return int(pages)

@@ -68,9 +68,8 @@ async def _connect(path: Path, settings: SqliteSettings, context: OpenContext) -
         writer = checkpointer = None
         if not context.read_only:
             writer = await open_one(writer_connector(path, settings))
-            checkpointer = Checkpointer(
-                await open_one(checkpoint_connector(path, settings)), settings.wal_autocheckpoint
-            )
+            beside = await open_one(checkpoint_connector(path, settings))
+            checkpointer = Checkpointer(beside, writer, settings.wal_autocheckpoint)
         connector = reader_connector(path, settings, read_only=context.read_only)
         readers = Readers([await open_one(connector) for _ in range(settings.readers)])
         # All of them are open: from here on the backend closes them.

@@ -120,15 +120,16 @@ def _store(connection: sqlite3.Connection, runs: dict[KindSpec, _Run], supersede
 
 def _upsert(connection: sqlite3.Connection, kind: KindSpec, rows: Sequence[Row]) -> int:
     """Store rows that the version guard lets in; return how many those were."""
-    parameters = [
-        # `+deleted`: the driver binds an int at once, but looks for an adapter before it binds a bool.
-        (tenant, version, digest, +deleted, *values)
-        for _, tenant, version, digest, deleted, values in rows
-    ]
+    statements = statements_of(kind, SQLITE)
+    changed = start = 0
     try:
-        return connection.executemany(statements_of(kind, SQLITE).upsert, parameters).rowcount
+        for size in statements.portions(len(rows)):
+            values = statements.many_parameters(rows[start : start + size])
+            changed += connection.execute(statements.upsert_of(size), values).rowcount
+            start += size
     except (OverflowError, UnicodeEncodeError) as error:
         raise WriteRejectedError(f"{kind.name}: {_REJECTED}: {error}") from error
+    return changed
 
 
 def _without_repetition(kind: KindSpec, run: _Run) -> list[_Run]:

@@ -78,9 +78,9 @@ def test_reads_use_the_primary_key(
     for kind, keys in ((pairs, [("a", 1), ("b", 2)]), (pairs, [("a", 1)]), (everything, [("a",), ("b",)])):
         for text, parameters in statements_of(kind, SQLITE).reads("t", keys):
             plan = " ".join(row[3] for row in database.execute(f"EXPLAIN QUERY PLAN {text}", parameters))
-            assert f"SEARCH {kind.name} USING INDEX sqlite_autoindex" in plan
-            assert "SCAN everything" not in plan
-            assert "SCAN pairs" not in plan
+            whole_key = " AND ".join(f"{name}=?" for name in (*kind.key, "tenant_id"))
+            assert f"SEARCH {kind.name} USING INDEX sqlite_autoindex_{kind.name}_1 ({whole_key})" in plan
+            assert f"SCAN {kind.name} " not in f"{plan} "
 
 
 def test_a_row_comes_back_as_it_was(database: sqlite3.Connection, everything: KindSpec, store: Store) -> None:
@@ -137,6 +137,6 @@ def test_every_value_is_a_parameter(kind: KindSpec) -> None:
 def test_composite_keys_conflict_on_all_their_fields() -> None:
     """Candles of one symbol and another interval are different rows."""
     assert (
-        'ON CONFLICT ("tenant_id", "symbol", "interval", "timestamp")'
+        'ON CONFLICT ("symbol", "interval", "timestamp", "tenant_id")'
         in statements_of(CANDLES, SQLITE).upsert
     )

@@ -34,10 +34,10 @@ def test_a_table_has_the_gateway_columns_first() -> None:
     assert all(column.nullable for column in columns[5:]), "a tombstone keeps only its key and its time"
 
 
-def test_the_key_begins_with_the_tenant() -> None:
-    """The primary key is the tenant and the kind's key, which later allows sharding by tenant."""
+def test_the_key_ends_with_the_tenant() -> None:
+    """The primary key is the kind's key and the tenant: no tenant can take the row of another."""
     table = table_of(CANDLES, sa.MetaData())
-    assert [column.name for column in table.primary_key] == ["tenant_id", "symbol", "interval", "timestamp"]
+    assert [column.name for column in table.primary_key] == ["symbol", "interval", "timestamp", "tenant_id"]
 
 
 def test_types_keep_values_exactly(everything: KindSpec) -> None:
@@ -62,11 +62,11 @@ def test_an_unknown_dialect_is_refused() -> None:
         table_of(TRADES, sa.MetaData(), replace(SQLITE, name="oracle"))
 
 
-def test_every_built_in_index_starts_with_the_tenant() -> None:
-    """No index mixes tenants."""
+def test_no_index_carries_the_tenant() -> None:
+    """Thirty-six bytes in every entry of every index would cost a fifth of each write."""
     indexes = [index for table in metadata_of(BUILTIN_KINDS).tables.values() for index in table.indexes]
     assert len(indexes) > 10
-    assert all(next(iter(index.columns)).name == "tenant_id" for index in indexes)
+    assert all("tenant_id" not in index.columns for index in indexes)
 
 
 def test_index_names_do_not_collide_across_kinds() -> None:

@@ -47,22 +47,44 @@ async def test_enough_rows_start_one(backend: SqliteBackend, path: Path, trades:
 
 
 @pytest.mark.anyio
-async def test_the_log_stays_bounded(backend: SqliteBackend, path: Path, trades: Trades) -> None:
-    """However much is written, the log does not grow beyond a few times its bound."""
-    log = path.with_name("gateway.db-wal")
-    for _ in range(150):
+async def test_the_log_begins_anew(backend: SqliteBackend, trades: Trades) -> None:
+    """Under writes that never pause a checkpoint still ends with nothing to copy, so the log starts over."""
+    checkpointer = backend._checkpointer
+    assert checkpointer is not None
+    while checkpointer._task is None or checkpointer._task.done():
         await backend.gateway_write(WriteBatch(trades(64)))
-    largest = await asyncio.to_thread(lambda: log.stat().st_size)
-    # The writer begins at 4 x 100 pages; while the other thread is at it, a few more batches are appended.
-    assert largest < 2500 * 4096
-    assert await asyncio.to_thread(_pages, path) > 1000, "each page was written to the log many times"
+    while not checkpointer._task.done():
+        await backend.gateway_write(WriteBatch(trades(8)))
+    await backend.gateway_write(WriteBatch(trades(1)))
+    assert checkpointer.error is None
+    _, pages, _ = await backend._readers.run(_log)
+    assert pages < 100, "what the last writes appended, and no more"
+
+
+@pytest.mark.anyio
+async def test_a_busy_loop_is_bounded_by_the_writer(backend: SqliteBackend, trades: Trades) -> None:
+    """Where no checkpoint was started beside it, the writer's own begins at four times the length."""
+    backend._checkpointer = None
+    largest = 0
+    for _ in range(60):
+        await backend.gateway_write(WriteBatch(trades(64)))
+        _, pages, _ = await backend._readers.run(_log)
+        largest = max(largest, pages)
+    assert 100 < largest < 800
+
+
+def _log(connection: sqlite3.Connection) -> tuple[int, int, int]:
+    """Return whether a checkpoint ran into another, the pages in the log, and those of them that were copied."""
+    connection.execute("PRAGMA query_only=OFF")
+    found: tuple[int, int, int] = connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+    return found
 
 
 @pytest.mark.anyio
 async def test_a_failure_is_kept_until_one_succeeds(path: Path) -> None:
     """What a checkpoint failed with is there for `health`, and gone when the next one works."""
     connection = await StoreConnection.open(lambda: connect(path, "rwc", 1), "sqlite")
-    checkpointer = Checkpointer(connection, 1)
+    checkpointer = Checkpointer(connection, connection, 1)
 
     def break_it(driver: sqlite3.Connection) -> None:
         driver.set_authorizer(lambda *_: sqlite3.SQLITE_DENY)
@@ -82,7 +104,7 @@ async def test_a_failure_is_kept_until_one_succeeds(path: Path) -> None:
 async def test_closing_waits_for_a_running_one(path: Path) -> None:
     """No checkpoint is cut off."""
     connection = await StoreConnection.open(lambda: connect(path, "rwc", 1), "sqlite")
-    checkpointer = Checkpointer(connection, 1)
+    checkpointer = Checkpointer(connection, connection, 1)
     checkpointer.wrote(100)
     assert "running" in repr(checkpointer)
     await checkpointer.close()

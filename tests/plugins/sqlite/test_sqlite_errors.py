@@ -94,11 +94,11 @@ def _names(folder: Path) -> list[str]:
 
 
 def _damage(path: Path) -> None:
-    """Overwrite what the file holds from the middle on."""
-    half = path.stat().st_size // 2
+    """Overwrite the last quarter of the file, where the newest rows are."""
+    quarter = path.stat().st_size // 4
     with path.open("r+b") as file:
-        file.seek(half)
-        file.write(b"\xa5" * half)
+        file.seek(3 * quarter)
+        file.write(b"\xa5" * quarter)
 
 
 def _limit_pages(connection: sqlite3.Connection) -> None:
@@ -129,9 +129,9 @@ async def test_a_store_without_room_is_full(backend: SqliteBackend, trades: Trad
 async def test_a_full_disk_is_full(opened: Open, trades: Trades, small_disk: Path) -> None:
     """On a disk that fills up every write is acknowledged and there, or refused and not there."""
     backend = await opened(url=str(small_disk / "x.db"))
-    rows, acknowledged, refused = trades(6000), [], []
-    for start in range(0, 6000, 100):
-        batch = rows[start : start + 100]
+    rows, acknowledged, refused = trades(20_000), [], []
+    for start in range(0, 20_000, 500):
+        batch = rows[start : start + 500]
         try:
             await backend.gateway_write(WriteBatch(batch))
             acknowledged += batch
@@ -191,7 +191,7 @@ async def test_a_missing_table_is_a_matter_of_schema(backend: SqliteBackend, tra
 async def test_damage_met_while_reading_is_reported(opened: Open, trades: Trades, path: Path) -> None:
     """Pages overwritten with noise give `StoreCorruptError`, never an empty answer."""
     backend = await opened()
-    rows = trades(500)
+    rows = trades(3000)
     await backend.gateway_write(WriteBatch(rows))
     await backend.gateway_close()
     _damage(path)

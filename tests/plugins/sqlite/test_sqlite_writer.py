@@ -44,7 +44,8 @@ async def test_one_row_needs_no_transaction(
     await backend.gateway_write(WriteBatch(trades(1)))
     assert [text.split()[0] for text in statements()] == ["INSERT"]
     await backend.gateway_write(WriteBatch(trades(3)))
-    assert [text.split()[0] for text in statements()] == ["BEGIN", "INSERT", "INSERT", "INSERT", "COMMIT"]
+    first, *inside, last = [text.split()[0] for text in statements()]
+    assert (first, set(inside), last) == ("BEGIN", {"INSERT"}, "COMMIT")
 
 
 @pytest.fixture

@@ -42,7 +42,7 @@ TABLES: Final[dict[str, tuple[tuple[str, ...], Columns, tuple[tuple[str, ...], .
             "strategy": TEXT,
             "execution_mode": TEXT,
         },
-        (("timestamp", "record_id"), ("market_name", "timestamp"), ("condition_id", "timestamp")),
+        (("timestamp",), ("market_name", "timestamp"), ("condition_id", "timestamp")),
     ),
     "positions": (
         ("condition_id",),
@@ -80,7 +80,7 @@ TABLES: Final[dict[str, tuple[tuple[str, ...], Columns, tuple[tuple[str, ...], .
             "pnl": TEXT,
             "extra": TEXT,
         },
-        (("closed_at", "record_id"), ("condition_id", "closed_at")),
+        (("closed_at",), ("condition_id", "closed_at")),
     ),
     "order_book_snapshots": (
         ("record_id",),
@@ -101,7 +101,7 @@ TABLES: Final[dict[str, tuple[tuple[str, ...], Columns, tuple[tuple[str, ...], .
             "bids": TEXT,
             "asks": TEXT,
         },
-        (("timestamp", "record_id"), ("condition_id", "timestamp")),
+        (("timestamp",), ("condition_id", "timestamp")),
     ),
     "events": (
         ("record_id",),
@@ -114,7 +114,7 @@ TABLES: Final[dict[str, tuple[tuple[str, ...], Columns, tuple[tuple[str, ...], .
             "market_name": TEXT,
             "data": TEXT,
         },
-        (("timestamp", "record_id"), ("session_id", "timestamp"), ("event_type", "timestamp")),
+        (("timestamp",), ("session_id", "timestamp"), ("event_type", "timestamp")),
     ),
     "alerts": (
         ("record_id",),
@@ -126,7 +126,7 @@ TABLES: Final[dict[str, tuple[tuple[str, ...], Columns, tuple[tuple[str, ...], .
             "market_name": TEXT,
             "details": TEXT,
         },
-        (("timestamp", "record_id"), ("alert_type", "timestamp")),
+        (("timestamp",), ("alert_type", "timestamp")),
     ),
     "daily_stats": (
         ("date",),
@@ -164,7 +164,7 @@ TABLES: Final[dict[str, tuple[tuple[str, ...], Columns, tuple[tuple[str, ...], .
             "confidence": REAL,
             "metadata": TEXT,
         },
-        (("timestamp", "record_id"), ("session_id", "symbol", "indicator_id", "timestamp")),
+        (("timestamp",), ("session_id", "symbol", "indicator_id", "timestamp")),
     ),
     "candles": (
         ("symbol", "interval", "timestamp"),
@@ -191,7 +191,7 @@ TABLES: Final[dict[str, tuple[tuple[str, ...], Columns, tuple[tuple[str, ...], .
             "volume": REAL,
             "side": TEXT,
         },
-        (("timestamp", "record_id"), ("symbol", "timestamp")),
+        (("timestamp",), ("symbol", "timestamp")),
     ),
     "trade_decisions": (
         ("record_id",),
@@ -212,7 +212,7 @@ TABLES: Final[dict[str, tuple[tuple[str, ...], Columns, tuple[tuple[str, ...], .
             "strategy": TEXT,
             "detail": TEXT,
         },
-        (("timestamp", "record_id"), ("market_name", "timestamp")),
+        (("timestamp",), ("market_name", "timestamp")),
     ),
     "bot_state": (
         ("bot_id", "name"),
@@ -240,10 +240,10 @@ def upgrade() -> None:
             sa.Column("digest", sa.BigInteger(), nullable=False),
             sa.Column("deleted", sa.Integer(), nullable=False),
             *(sa.Column(column, kind(), nullable=column not in key) for column, kind in columns.items()),
-            sa.PrimaryKeyConstraint("tenant_id", *key),
+            sa.PrimaryKeyConstraint(*key, "tenant_id"),
         )
         for fields in indexes:
-            op.create_index("__".join((f"ix_{name}", *fields)), name, ["tenant_id", *fields])
+            op.create_index("__".join((f"ix_{name}", *fields)), name, [*fields])
     op.create_table(
         "gateway_kinds",
         sa.Column("name", sa.Text(), nullable=False),

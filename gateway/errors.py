@@ -34,14 +34,12 @@ GatewayError
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, ClassVar
-
-if TYPE_CHECKING:
-    from gateway.answers import Ack
+from typing import ClassVar, Protocol
 
 __all__ = [
     "CapabilityError",
     "ClockError",
+    "Committed",
     "ConfigurationError",
     "GatewayClosedError",
     "GatewayError",
@@ -180,6 +178,30 @@ class WriteRejectedError(StoreError):
     """The store refuses this very row; sending it again cannot help."""
 
 
+class Committed(Protocol):
+    """What `MirrorWriteError` says of the write that the primary has: a `gateway.answers.Ack`."""
+
+    @property
+    def kind(self) -> str:
+        """Name of the record kind."""
+        ...
+
+    @property
+    def record_id(self) -> str | None:
+        """Id of a log row, to repeat the write with; None for kinds identified by a key."""
+        ...
+
+    @property
+    def version(self) -> int:
+        """The row's version."""
+        ...
+
+    @property
+    def primary(self) -> str:
+        """Instance name of the store that committed it."""
+        ...
+
+
 class MirrorWriteError(GatewayError):
     """The primary committed the write, but a mirror that the caller waits for did not.
 
@@ -191,7 +213,7 @@ class MirrorWriteError(GatewayError):
         failures: The mirror's instance name and its error.
     """
 
-    def __init__(self, ack: Ack, failures: Mapping[str, GatewayError]) -> None:
+    def __init__(self, ack: Committed, failures: Mapping[str, GatewayError]) -> None:
         super().__init__()
         self.ack = ack
         self.failures = dict(failures)

@@ -197,16 +197,21 @@ async def hop(path: Path, count: int = 3_000) -> float:
 
 SHARED = "aiosqlite execute + commit"
 UNSAFE = "the same on a shared connection, no lock (loses rows)"
+LOCKED = "the same with a lock around both (correct)"
+UPSERT = "upsert + commit with a lock (correct)"
+FETCH = "aiosqlite execute + fetchall"
+BULK = "one sqlite3 `executemany`, same table"
+RECORDS = "`insert_trade` of records"
 ROWS = (
     ("`insert_trade`, 1 task", "insert, 1, gateway", "insert, 1, shared", SHARED, 1.3),
-    ("`insert_trade` of records, 1 task", "insert, 1, gateway, records", "insert, 1, shared, rows", f"{SHARED} of rows", None),
+    (f"{RECORDS}, 1 task", "insert, 1, gateway, records", "insert, 1, shared, rows", f"{SHARED} of rows", None),
     ("`insert_trade`, 64 tasks", "insert, 64, gateway", "insert, 64, shared", UNSAFE, 1.7),
-    ("`insert_trade` of records, 64 tasks", "insert, 64, gateway, records", "insert, 64, shared, rows", f"{UNSAFE}, of rows", None),
-    ("`insert_trade`, 64 tasks", "insert, 64, gateway", "insert, 64, locked", "the same with a lock around both (correct)", 9.0),
-    ("`save_position`, 64 tasks", "save, 64, gateway", "save, 64, locked", "upsert + commit with a lock (correct)", 12.0),
-    ("`load_position`, 1 task", "read, 1 task, gateway", "read, 1 task, by hand", "aiosqlite execute + fetchall", 2.0),
-    ("`load_position`, 64 tasks", "read, 64 tasks, gateway", "read, 64 tasks, by hand", "aiosqlite execute + fetchall", None),
-    ("`put_many`, 10,000 trades", "put_many, gateway", "put_many, raw executemany", "one sqlite3 `executemany`, same table", 0.45),
+    (f"{RECORDS}, 64 tasks", "insert, 64, gateway, records", "insert, 64, shared, rows", f"{UNSAFE}, of rows", None),
+    ("`insert_trade`, 64 tasks", "insert, 64, gateway", "insert, 64, locked", LOCKED, 9.0),
+    ("`save_position`, 64 tasks", "save, 64, gateway", "save, 64, locked", UPSERT, 12.0),
+    ("`load_position`, 1 task", "read, 1 task, gateway", "read, 1 task, by hand", FETCH, 2.0),
+    ("`load_position`, 64 tasks", "read, 64 tasks, gateway", "read, 64 tasks, by hand", FETCH, None),
+    ("`put_many`, 10,000 trades", "put_many, gateway", "put_many, raw executemany", BULK, 0.45),
 )  # fmt: skip
 
 

@@ -93,9 +93,7 @@ class BackendHooks:
         """Store a batch."""
 
     @hookspec(firstresult=True)
-    async def gateway_get(  # type: ignore[empty-body]
-        self, kind: KindSpec, tenant: str, keys: Sequence[Key]
-    ) -> Sequence[Row | None]:
+    async def gateway_get(self, kind: KindSpec, tenant: str, keys: Sequence[Key]) -> Sequence[Row | None]:  # type: ignore[empty-body]
         """Return the rows of keys."""
 
     @hookspec(firstresult=True)

@@ -63,7 +63,9 @@ def _home_expanded(path: Path) -> Path:
     try:
         return path.expanduser()
     except RuntimeError:
-        raise ValueError("begins with the home directory of somebody who has none here; write the path out") from None
+        raise ValueError(
+            "begins with the home directory of somebody who has none here; write the path out"
+        ) from None
 
 
 Seconds = Annotated[float, Field(gt=0, le=86_400, allow_inf_nan=False)]

@@ -134,13 +134,18 @@ class Harness:
             share: How far into the work on the next line to kill it, as a part of the time that a line takes.
         """
         assert process.stdout is not None, "a worker is heard through a pipe"
+        assert process.stderr is not None, "a worker is heard through a pipe"
         with _deadline(process):
             printed, started = [process.stdout.readline()], time.perf_counter()
             printed += [process.stdout.readline() for _ in range(lines - 1)]
             # Not a wait for anything: it picks the point at which the crash comes.
             time.sleep((time.perf_counter() - started) / (lines - 1) * share)
             process.kill()
-            out, errors = process.communicate(timeout=LIMIT)
+            # Not communicate(): it reads the pipe itself and misses the lines that readline() took ahead.
+            out = process.stdout.read()
+            # Second, as what a worker complains of fits into a pipe and cannot hold up its lines.
+            errors = process.stderr.read()
+            process.wait()
         assert all(printed), f"a worker process ended before it was killed:\n{errors}"
         # A line without its end was being printed; whoever reads it cannot tell what it would have been.
         return [line.rstrip() for line in (*printed, *out.splitlines(keepends=True)) if line.endswith("\n")]

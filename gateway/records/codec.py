@@ -152,7 +152,7 @@ class Codec:
                         f"{self.kind.name}: field {self._names[position]!r} {error}"
                     ) from error
         # One search through all texts; joining them is four times cheaper than looking into each.
-        if "\0" in "".join([value for value in values if value.__class__ is str]):
+        if "\0" in "".join([value for value in values if type(value) is str]):
             self._refuse_nul(values)
         return values
 
@@ -223,7 +223,9 @@ def _adapter(model: type[Record], name: str) -> TypeAdapter[Any]:
     """Return what validates one field of a model on its own."""
     info = model.model_fields[name]
     annotation: Any = info.annotation
-    return TypeAdapter(Annotated[annotation, *info.metadata] if info.metadata else annotation)
+    if info.metadata:
+        annotation = Annotated[annotation, *info.metadata]  # pyright: ignore[reportInvalidTypeForm]  # made at run time
+    return TypeAdapter(annotation)
 
 
 def _is_plain_text(model: type[Record], name: str) -> bool:

@@ -1,8 +1,9 @@
 """Digests: a 64-bit fingerprint of what a row means, the same in every store.
 
 The canonical bytes are two MessagePack arrays, `[kind, tenant, version, deleted]` and the row's values. MessagePack
-tags every value with its type and its length, so no two different rows share their bytes. The hash is xxh3-64, read
-as a signed number because that is what databases can store.
+tags every value with its type and its length, so no two different rows share their bytes. The values end with the
+last one that is not None: a kind that gains optional fields at its end leaves the digests of older rows as they were.
+The hash is xxh3-64, read as a signed number because that is what databases can store.
 """
 
 from __future__ import annotations
@@ -25,13 +26,20 @@ _RANGE: Final = 2**64
 
 def canonical_bytes(kind: str, tenant: str, version: int, deleted: bool, values: Sequence[Value]) -> bytes:
     """Return the bytes that a row's digest is taken of."""
-    return _encode((kind, tenant, version, deleted)) + _encode(values)
+    return _encode((kind, tenant, version, deleted)) + _encode(_without_tail(values))
 
 
 def digest_of(kind: str, tenant: str, version: int, deleted: bool, values: Sequence[Value]) -> int:
     """Return a row's digest as a signed 64-bit number."""
-    value = _hash(_encode((kind, tenant, version, deleted)) + _encode(values))
+    value = _hash(_encode((kind, tenant, version, deleted)) + _encode(_without_tail(values)))
     return value - _RANGE if value >= _SIGN else value
+
+
+def _without_tail(values: Sequence[Value]) -> Sequence[Value]:
+    end = len(values)
+    while end and values[end - 1] is None:
+        end -= 1
+    return values[:end]
 
 
 def share_of(kind: str, tenant: str, key: Sequence[Value]) -> float:

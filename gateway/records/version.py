@@ -42,7 +42,7 @@ def version_time(version: int) -> datetime:
     return EPOCH + timedelta(milliseconds=version >> COUNTER_BITS)
 
 
-def _wall_ms() -> int:
+def _system_ms() -> int:
     return time.time_ns() // 1_000_000
 
 
@@ -59,7 +59,7 @@ class HybridClock:
     __slots__ = ("_last", "_lock", "_max_ahead_ms", "_wall_ms")
 
     def __init__(
-        self, max_ahead: timedelta = DEFAULT_MAX_AHEAD, *, wall_ms: Callable[[], int] = _wall_ms
+        self, max_ahead: timedelta = DEFAULT_MAX_AHEAD, *, wall_ms: Callable[[], int] = _system_ms
     ) -> None:
         self._last = 0
         self._lock = threading.Lock()

@@ -107,7 +107,9 @@ class SqliteBackend:
     async def gateway_health(self) -> Health:
         """Return whether the store answers, and facts about the file."""
         try:
-            health = await self._readers.run(read_facts, self._path, self._file, self._settings)
+            health = await self._readers.run(
+                read_facts, self._path, self._file, self._settings, check=self._writer is None
+            )
         except StoreError as error:
             return Health(ok=False, summary=str(error), details={"path": str(self._path)})
         failed = None if self._checkpointer is None else self._checkpointer.error

@@ -14,7 +14,7 @@ from gateway_sqlite.settings import SqliteSettings
 __all__ = ["INTEGRITY_BYTES", "identity", "read_facts", "read_integrity"]
 
 INTEGRITY_BYTES: Final = 256 * 1024 * 1024
-"""Files up to this size are checked page by page when health is asked for."""
+"""Files up to this size are checked page by page when a store that was opened to be read is asked for its health."""
 
 _PROBLEMS: Final = 5
 
@@ -32,7 +32,12 @@ def identity(path: Path) -> Identity | None:
 
 
 def read_facts(
-    connection: sqlite3.Connection, path: Path, opened: Identity | None, settings: SqliteSettings
+    connection: sqlite3.Connection,
+    path: Path,
+    opened: Identity | None,
+    settings: SqliteSettings,
+    *,
+    check: bool,
 ) -> Health:
     """Return whether the file can be read and is the one that was opened, and facts about both.
 
@@ -41,6 +46,7 @@ def read_facts(
         path: The file.
         opened: Which file was there when it was opened.
         settings: What it was opened with.
+        check: Whether to read the whole file. A bot may ask for its health every second; a person asks once.
     """
     details = _facts(connection, path) | {"synchronous": settings.synchronous}
     if identity(path) != opened:
@@ -49,7 +55,7 @@ def read_facts(
             summary=f"{path} was moved, deleted or replaced while it was open; put it back and reopen it",
             details=details,
         )
-    if path.stat().st_size <= INTEGRITY_BYTES:
+    if check and path.stat().st_size <= INTEGRITY_BYTES:
         details["integrity"] = read_integrity(connection)
     if details.get("integrity", "ok") != "ok":
         return Health(

@@ -98,7 +98,7 @@ def test_a_story_can_be_told_in_plain_letters() -> None:
     with narrator.watching(lambda: [("phase", "legacy")]):
         narrator.next("Next", ["gateway stats"])
     stream.flush()
-    told = stream.buffer.getvalue().decode("ascii")  # type: ignore[attr-defined]  # it is the BytesIO above
+    told = stream.buffer.getvalue().decode("ascii")
     assert [word in told for word in ("1. one", "ok done", "12,345", "FAILED broken", "$ gateway stats")] == [
         True
     ] * 5

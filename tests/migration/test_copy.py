@@ -13,7 +13,7 @@ import pytest
 from gateway.backend import OpenContext
 from gateway.dispatch import open_store
 from gateway.errors import StoreError
-from gateway.migration.copy import CopyProgress, copy_all, copy_kind
+from gateway.migration.copy import CopyProgress, CopyReport, copy_all, copy_kind
 from gateway.migration.verify import verify_kind
 from gateway.records import EVENTS, POSITIONS, TRADES, KindSpec, Record, Shape, Text
 from gateway.records.stamp import DEFAULT_TENANT
@@ -99,7 +99,7 @@ async def test_beside_live_writes_nothing_regresses(
             await history.put([row], new)
 
     writers = [asyncio.create_task(write(seed)) for seed in range(3)]
-    reports = []
+    reports: list[CopyReport] = []
     while len(reports) < 2 or len(newest) < 20:
         reports.append(await copy_kind(old, new, POSITIONS, DEFAULT_TENANT, page=9))
     done.set()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from fractions import Fraction
+from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -84,7 +85,9 @@ def test_deltas_add_up_exactly(deltas: list[tuple[Decimal, int]]) -> None:
         row, note = stats(stamper, str(at), current_pnl=pnl, total_trades=trades)((row, None))
         assert note.kind is OPERATIONS
     expected = sum((Fraction(pnl) for pnl, _ in deltas), Fraction(0))
-    totals = dict(row.record()) if row is not None else {"current_pnl": Decimal(0), "total_trades": 0}
+    totals: dict[str, Any] = (
+        dict(row.record()) if row is not None else {"current_pnl": Decimal(0), "total_trades": 0}
+    )
     assert Fraction(totals["current_pnl"]) == expected
     assert totals["total_trades"] == sum(trades for _, trades in deltas)
 

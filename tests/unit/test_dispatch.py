@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -35,8 +36,15 @@ def trade() -> Any:
     """Return the row of a trade."""
     return Stamper().stamp(
         TRADES,
-        Trade(timestamp=datetime.now(UTC), market_name="M", action="buy", side="YES", price=1, amount=1),
-    )  # type: ignore[arg-type] # ints are money too
+        Trade(
+            timestamp=datetime.now(UTC),
+            market_name="M",
+            action="buy",
+            side="YES",
+            price=Decimal(1),
+            amount=Decimal(1),
+        ),
+    )
 
 
 async def test_each_call_reaches_one_store() -> None:
@@ -123,7 +131,7 @@ async def test_a_wrapper_may_refuse() -> None:
             @asynccontextmanager
             async def around() -> AsyncIterator[None]:
                 raise CapabilityError(f"no {call.hook} today")
-                yield
+                yield  # type: ignore[unreachable]  # it makes this a generator
 
             return around()
 

@@ -92,11 +92,17 @@ def test_fields_are_derived_from_the_model() -> None:
         (lambda: funding(retention=timedelta(days=1)), "retention needs a time field"),
         (lambda: funding(time_field="paid_at", retention=timedelta(0)), "retention must be positive"),
         (lambda: funding(indexes=(("coin",),)), r"it names the field \['coin'\]"),
-        (lambda: funding(comparison=Comparison(ignore=frozenset({"coin"}))), r"it names the field \['coin'\]"),
+        (
+            lambda: funding(comparison=Comparison(ignore=frozenset({"coin"}))),
+            r"it names the field \['coin'\]",
+        ),
         (lambda: KindSpec("Funding", Funding, key=("venue",), shape=Shape.STATE), "lower case letters"),
         (lambda: KindSpec("fun__ding", Funding, key=("venue",), shape=Shape.STATE), "single underscores"),
         (lambda: KindSpec("notes", Note), "a log needs a time field"),
-        (lambda: KindSpec("loose", Loose, key=("key",), shape=Shape.STATE), "field 'value' has no storage type"),
+        (
+            lambda: KindSpec("loose", Loose, key=("key",), shape=Shape.STATE),
+            "field 'value' has no storage type",
+        ),
     ],
 )
 def test_a_wrong_declaration_says_what_is_wrong(declare: Any, says: str) -> None:
@@ -150,7 +156,9 @@ class ThirdParty:
 
 @pytest.mark.anyio
 @pytest.mark.parametrize("backends", ["memory", "sqlite", "json", "json,sqlite"])
-async def test_kinds_by_decorator_and_by_hook_are_stored_like_any_other(backends: str, tmp_path: Path) -> None:
+async def test_kinds_by_decorator_and_by_hook_are_stored_like_any_other(
+    backends: str, tmp_path: Path
+) -> None:
     """Both are put, found, queried and still there after reopening, on every store."""
     now = datetime(2026, 3, 12, 11, 6, 41, 532199, tzinfo=UTC)
     signal = Signal(name="cross", strength=Decimal("0.75"), seen_at=now)

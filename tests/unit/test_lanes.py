@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -33,13 +34,23 @@ STAMPER = Stamper()
 def trade(at: int = 0) -> Row:
     """Return the row of a trade."""
     return STAMPER.stamp(
-        TRADES, Trade(timestamp=NOW, market_name=f"M{at}", action="buy", side="YES", price=1, amount=1)
-    )  # type: ignore[arg-type] # ints are money too
+        TRADES,
+        Trade(
+            timestamp=NOW,
+            market_name=f"M{at}",
+            action="buy",
+            side="YES",
+            price=Decimal(1),
+            amount=Decimal(1),
+        ),
+    )
 
 
 def position(price: int) -> Row:
     """Return the row of a position in one market."""
-    return STAMPER.stamp(POSITIONS, Position(condition_id="c", side="YES", entry_price=price, opened_at=NOW))  # type: ignore[arg-type] # ints are money too
+    return STAMPER.stamp(
+        POSITIONS, Position(condition_id="c", side="YES", entry_price=Decimal(price), opened_at=NOW)
+    )
 
 
 async def test_a_lone_write_is_committed_at_once(open_gated: Open) -> None:

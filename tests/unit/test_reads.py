@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -25,8 +26,9 @@ async def filled(open_gated: Open, count: int) -> tuple[Any, list[int]]:
     store, _ = await open_gated("a")
     rows = [
         STAMPER.stamp(
-            POSITIONS, Position(condition_id=str(at), side="YES", entry_price=1, opened_at=datetime.now(UTC))
-        )  # type: ignore[arg-type] # ints are money too
+            POSITIONS,
+            Position(condition_id=str(at), side="YES", entry_price=Decimal(1), opened_at=datetime.now(UTC)),
+        )
         for at in range(count)
     ]
     await store.write(WriteBatch(rows))

@@ -169,10 +169,13 @@ async def test_a_store_that_catches_up_was_lagging(bench: Bench) -> None:
     shadow = bench.reader(delays=(0.0,) * 50)
     row = bench.row()
     await bench.put(row, bench.old)
-    bench.gate.before = lambda: (
-        bench.gate.calls == 3 and tasks.append(asyncio.ensure_future(bench.put(row, bench.new)))
-    )
     tasks: list[asyncio.Future[None]] = []
+
+    def catch_up() -> None:
+        if bench.gate.calls == 3:
+            tasks.append(asyncio.ensure_future(bench.put(row, bench.new)))
+
+    bench.gate.before = catch_up
     await bench.offer(shadow)
     await shadow.aclose()
     await asyncio.gather(*tasks)

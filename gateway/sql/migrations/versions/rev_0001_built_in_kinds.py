@@ -227,7 +227,7 @@ TABLES: Final[dict[str, tuple[tuple[str, ...], Columns, tuple[tuple[str, ...], .
         (),
     ),
 }
-"""Name: key, columns beside the gateway's own, and indexes, each of which starts with the tenant."""
+"""Name: key, columns beside the gateway's own, and indexes."""
 
 
 def upgrade() -> None:

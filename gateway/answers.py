@@ -24,7 +24,7 @@ class Ack(NamedTuple):
         key: Canonical key values.
         record_id: Id of a log row; None for kinds identified by a key. Writing again with it is idempotent.
         version: The row's version.
-        primary: Instance name of the store that committed it.
+        primary: Instance name of the store that committed it; empty for a kind that is buffered, until it is written.
         mirrors: Instance names of the stores that committed it too.
     """
 

@@ -264,7 +264,10 @@ class Records(Protocol):
     @overload
     async def put(self, kind: str, /, **fields: Any) -> Ack: ...
     async def put(self, record: Record | str, /, **fields: Any) -> Ack:
-        """Store one record: `put(Candle(...))` or `put("candles", symbol=...)`."""
+        """Store one record: `put(Candle(...))` or `put("candles", symbol=...)`.
+
+        A kind whose durability is `buffered` is taken for the next batch, as `buffer_snapshot` does.
+        """
         ...
 
     async def put_many(self, records: Iterable[Record], /) -> int:

@@ -11,10 +11,9 @@ from typing_extensions import Unpack
 
 from gateway.api import Ack, Order, Session
 from gateway.backend import KeyRef, Summarize
-from gateway.buffer import Buffer
 from gateway.calls import RecordCalls
 from gateway.changes import CloseChange, StatsChange
-from gateway.errors import GatewayClosedError, InvalidRecordError
+from gateway.errors import InvalidRecordError
 from gateway.fields import AlertFields, EventFields, Number, PositionFields, SnapshotFields, TradeFields
 from gateway.filters import day_bounds, key_of
 from gateway.records.activity import ALERTS, DAILY_STATS, EVENTS, OPERATIONS, Alert, DailyStats, Event
@@ -28,8 +27,6 @@ __all__ = ["BotCalls"]
 
 class BotCalls(RecordCalls):
     """Implements the typed parts of `gateway.api` on an engine and a buffer."""
-
-    _buffer: Buffer | None = None
 
     # Positions
 
@@ -148,9 +145,7 @@ class BotCalls(RecordCalls):
     async def buffer_snapshot(self, snapshot: OrderBookSnapshot | None = None, /, **fields: Any) -> str:
         """Take a snapshot for the next batch; see `gateway.api.Snapshots.buffer_snapshot`."""
         kind, record = self._record(snapshot, fields, ORDER_BOOK_SNAPSHOTS.name)
-        row = self.engine.stamper.stamp(kind, record)
-        await self.buffer.add(row)
-        return str(row.values[0])
+        return str((await self._put(kind, record)).record_id)
 
     async def flush(self) -> int:
         """Write what is buffered; see `gateway.api.Snapshots.flush`."""
@@ -245,13 +240,6 @@ class BotCalls(RecordCalls):
         change = StatsChange(self.engine.stamper, day, deltas, balance, operation, datetime.now(UTC))
         await self.engine.update(lead, (lead, *noted), change)
         return cast("DailyStats", change.result)
-
-    @property
-    def buffer(self) -> Buffer:
-        """The snapshot buffer; raises `GatewayClosedError` unless the gateway is open."""
-        if self._buffer is None:
-            raise GatewayClosedError("the gateway is not open; use `async with Gateway() as gateway:`")
-        return self._buffer
 
 
 def _exact(name: str, value: Any) -> Any:

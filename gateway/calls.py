@@ -8,13 +8,14 @@ from typing import Any, Final
 
 from gateway.api import Ack, Order, Page
 from gateway.backend import KeyRef
+from gateway.buffer import Buffer
 from gateway.changes import DeleteChange
-from gateway.engine import Engine
+from gateway.engine import Engine, acknowledge
 from gateway.errors import GatewayClosedError, InvalidRecordError
 from gateway.filters import conditions, cursor_of, key_of, position_from, time_bounds
 from gateway.query import Query
 from gateway.records.codec import make_record
-from gateway.records.kind import KindSpec, Record, Shape
+from gateway.records.kind import Durability, KindSpec, Record, Shape
 from gateway.records.registry import KindRegistry
 from gateway.records.row import Row
 
@@ -27,6 +28,7 @@ class RecordCalls:
     """Implements `gateway.api.Records` and the part of `Maintenance` that is about records, on an engine."""
 
     _engine: Engine | None = None
+    _buffer: Buffer | None = None
     _kinds: KindRegistry
 
     @property
@@ -36,6 +38,13 @@ class RecordCalls:
             raise GatewayClosedError("the gateway is not open; use `async with Gateway() as gateway:`")
         return self._engine
 
+    @property
+    def buffer(self) -> Buffer:
+        """The snapshot buffer; raises `GatewayClosedError` unless the gateway is open."""
+        if self._buffer is None:
+            raise GatewayClosedError("the gateway is not open; use `async with Gateway() as gateway:`")
+        return self._buffer
+
     async def put(self, record: Record | str, /, **fields: Any) -> Ack:
         """Store one record; see `gateway.api.Records.put`."""
         if isinstance(record, str):
@@ -43,7 +52,15 @@ class RecordCalls:
                 self._kinds.get(record)
             )  # before its fields are looked at: that would be the wrong complaint
         kind, made = self._record(record, fields)
-        return await self.engine.put(_writable(kind), made)
+        return await self._put(_writable(kind), made)
+
+    async def _put(self, kind: KindSpec, record: Record) -> Ack:
+        """Store a record as durably as its kind asks for."""
+        if kind.durability is not Durability.BUFFERED:
+            return await self.engine.put(kind, record)
+        row = self.engine.stamper.stamp(kind, record)
+        await self.buffer.add(row)
+        return acknowledge(row)
 
     async def put_many(self, records: Iterable[Record], /) -> int:
         """Store many records; see `gateway.api.Records.put_many`."""

@@ -28,7 +28,7 @@ from gateway.records.stamp import Stamper
 from gateway.routing import Route, RoutingPlan
 from gateway.telemetry import Counters
 
-__all__ = ["Engine", "Path", "ReadObserver"]
+__all__ = ["Engine", "Path", "ReadObserver", "acknowledge"]
 
 MAX_RESTAMPS: Final = 5
 CHUNK: Final = 2_500
@@ -338,11 +338,16 @@ def _after(query: Query, row: Row) -> Query:
     )
 
 
-def _ack(row: Row, route: Route, outcome: Outcome) -> Ack:
+def acknowledge(row: Row, primary: str = "", mirrors: tuple[str, ...] = ()) -> Ack:
+    """Return what a caller learns of a row; without a primary, that it is buffered."""
     kind = row.kind
     key = row.values[: len(kind.key)]
     record_id = key[0] if kind.shape is Shape.LOG else None
-    ack = Ack(kind.name, key, record_id, row.version, route.primary, outcome.mirrored)  # type: ignore[arg-type]
+    return Ack(kind.name, key, record_id, row.version, primary, mirrors)  # type: ignore[arg-type] # ids are text
+
+
+def _ack(row: Row, route: Route, outcome: Outcome) -> Ack:
+    ack = acknowledge(row, route.primary, outcome.mirrored)
     if outcome.failures:
         raise MirrorWriteError(ack, outcome.failures)
     return ack

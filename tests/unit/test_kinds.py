@@ -17,6 +17,7 @@ from gateway.hookspecs import hookimpl
 from gateway.records import (
     Alert,
     Comparison,
+    Durability,
     Event,
     Flag,
     Json,
@@ -176,6 +177,29 @@ async def test_kinds_by_decorator_and_by_hook_are_stored_like_any_other(
         assert await gateway.query("unit_test_signals", where={"strength__gt": 0.5}) == [signal]
         (found,) = await gateway.query("unit_test_funding")
         assert found == Funding(venue="b/1", symbol="BTC", rate=Decimal("0.0001"), raw={"a": [1, None]})
+
+
+@record_kind("unit_test_pulses", time_field="at", durability=Durability.BUFFERED)
+class Pulse(LogRecord):
+    """A kind that is written many times a second."""
+
+    at: Time
+    beat: Text
+
+
+@pytest.mark.anyio
+async def test_a_kind_of_ones_own_can_be_buffered(tmp_path: Path) -> None:
+    """Put returns at once with the id; the rows are stored together on flush and on close."""
+    async with Gateway("sqlite", data_dir=tmp_path, environ={}, env_file=None) as gateway:
+        ack = await gateway.put("unit_test_pulses", beat="one")
+        assert (ack.primary, len(gateway.buffer)) == ("", 1)
+        assert await gateway.query("unit_test_pulses") == []
+        await gateway.flush()
+        (stored,) = await gateway.query("unit_test_pulses")
+        assert dict(stored)["record_id"] == ack.record_id
+        await gateway.put("unit_test_pulses", beat="two")
+    async with Gateway("sqlite", data_dir=tmp_path, environ={}, env_file=None) as gateway:
+        assert len(await gateway.query("unit_test_pulses")) == 2
 
 
 def test_declaring_a_name_for_two_models_is_refused() -> None:

@@ -54,7 +54,7 @@ class BotCalls(RecordCalls):
     ) -> Position | None:
         """Close a market's position; see `gateway.api.Positions.close_position`."""
         given = {
-            "closed_at": closed_at or datetime.now(UTC),
+            "closed_at": datetime.now(UTC) if closed_at is None else closed_at,
             "close_reason": reason,
             "exit_price": exit_price,
             "pnl": pnl,
@@ -225,6 +225,11 @@ class BotCalls(RecordCalls):
         # Every delta is applied under an operation id, the caller's or one of ours: the lane may try again too.
         operation = self._operation(operation_id)
         exact = {name: _exact(name, delta) for name, delta in deltas.items()}
+        if None in exact.values():
+            missing = ", ".join(name for name, delta in exact.items() if delta is None)
+            raise InvalidRecordError(
+                f"what is added to {missing} is a number, not None; leave it out to add nothing"
+            )
         return await self._change_stats(day, exact, _exact("initial_balance", initial_balance), operation)
 
     def _operation(self, operation_id: str | None) -> str:

@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
-from gateway.errors import GatewayError, QueueFullError
+from gateway.errors import GatewayClosedError, GatewayError, MirrorWriteError, QueueFullError
 from gateway.outcomes import FullPolicy
 from gateway.records.row import Row
 
@@ -58,8 +58,10 @@ class Buffer:
         self._timer: asyncio.TimerHandle | None = None
         self._flusher: asyncio.Task[None] | None = None
         self._pause = 0.0
+        self._closed = False
         self.flushed = 0
         self.failures = 0
+        self.unmirrored = 0
 
     def __repr__(self) -> str:
         return f"<Buffer rows={len(self._rows)}>"
@@ -69,16 +71,24 @@ class Buffer:
 
     def counters(self) -> dict[str, int]:
         """Return what the buffer holds and has done."""
-        return {"buffered": len(self._rows), "flushed": self.flushed, "failures": self.failures}
+        return {
+            "buffered": len(self._rows),
+            "flushed": self.flushed,
+            "failures": self.failures,
+            "unmirrored": self.unmirrored,
+        }
 
     async def add(self, row: Row) -> None:
         """Take a row; returns at once unless the buffer is full and its policy is to wait.
 
         Raises:
             QueueFullError: It is full and refuses.
+            GatewayClosedError: It is closed; the row was not taken.
         """
-        while len(self._rows) >= self._options.capacity:
+        while not self._closed and len(self._rows) >= self._options.capacity:
             await self._room()
+        if self._closed:
+            raise GatewayClosedError("the gateway is closed; the row was not buffered")
         self._rows.append(row)
         if len(self._rows) >= self._options.rows and not self._pause:
             self._start()
@@ -89,30 +99,40 @@ class Buffer:
         """Write everything buffered before this call and return how many rows that were.
 
         Raises:
-            GatewayError: The store did not take them; they stay buffered.
+            MirrorWriteError: The primary has them all, a mirror does not.
+            GatewayError: The primary did not take them; they stay buffered.
         """
         wanted = len(self._rows)
         written = 0
+        behind: MirrorWriteError | None = None
         async with self._lock:
             while written < wanted and self._rows:
-                written += await self._write_some()
+                count, failure = await self._write_some()
+                written += count
+                behind = failure or behind
+        if behind is not None:
+            raise behind
         return written
 
     async def close(self) -> None:
-        """Write what is left.
+        """Take no more rows and write what is left.
 
         Raises:
-            GatewayError: The store did not take it; those rows are lost with the process, and the error says how many.
+            MirrorWriteError: The primary has all of it, a mirror does not.
+            GatewayError: The primary did not take it; those rows are lost with the process, and a note on the error
+                says how many.
         """
+        self._closed = True
         self._disarm()
+        self._admit(len(self._waiting))  # they learn that it is closed
         if self._flusher is not None:
             await asyncio.gather(self._flusher, return_exceptions=True)
         try:
             await self.flush()
         except GatewayError as error:
-            error.add_note(
-                f"{len(self._rows)} buffered rows could not be written before closing and are lost"
-            )
+            if self._rows:
+                lost = f"{len(self._rows)} buffered rows could not be written before closing and are lost"
+                error.add_note(lost)
             raise
         finally:
             self._disarm()
@@ -127,19 +147,29 @@ class Buffer:
         self._waiting.append(turn)
         await turn
 
-    async def _write_some(self) -> int:
-        """Write one batch from the front; it leaves the buffer only once the store has it."""
+    async def _write_some(self) -> tuple[int, MirrorWriteError | None]:
+        """Write one batch from the front; it leaves the buffer once the primary has it."""
         batch = [self._rows[at] for at in range(min(len(self._rows), _BACKLOG * self._options.rows))]
-        await self._write(batch)
+        behind: MirrorWriteError | None = None
+        try:
+            await self._write(batch)
+        except MirrorWriteError as error:
+            # Writing them again would do no good to the mirror and stop the bot: `gateway copy` brings it into step.
+            behind = error
+            self.unmirrored += len(batch)
         for _ in batch:
             self._rows.popleft()
         self.flushed += len(batch)
         self._pause = 0.0
-        for _ in range(min(len(self._waiting), self._options.capacity - len(self._rows))):
+        self._admit(self._options.capacity - len(self._rows))
+        return len(batch), behind
+
+    def _admit(self, count: int) -> None:
+        """Wake as many of those that wait for room."""
+        for _ in range(min(len(self._waiting), count)):
             turn = self._waiting.popleft()
             if not turn.done():
                 turn.set_result(None)
-        return len(batch)
 
     def _start(self) -> None:
         self._disarm()
@@ -151,6 +181,8 @@ class Buffer:
         """Flush in the background: nobody waits, so a failure is counted, logged and tried again later."""
         try:
             await self.flush()
+        except MirrorWriteError as error:
+            _log.warning("%s", error)
         except GatewayError as error:
             self.failures += 1
             self._pause = min(_RETRY_MAX, max(self._options.seconds, self._pause * 2 or 0.1))
@@ -161,6 +193,8 @@ class Buffer:
     def _rest(self, _: asyncio.Task[None]) -> None:
         """Decide, when a flush has ended, when the next one begins."""
         self._flusher = None
+        if self._closed:
+            return
         if self._pause:
             self._arm(self._pause)
         elif len(self._rows) >= self._options.rows:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Collection, Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
@@ -11,7 +11,7 @@ from gateway.backend import KeyRef
 from gateway.buffer import Buffer
 from gateway.changes import DeleteChange
 from gateway.engine import Engine, acknowledge
-from gateway.errors import GatewayClosedError, InvalidRecordError
+from gateway.errors import GatewayClosedError, InvalidRecordError, UnknownKindError
 from gateway.filters import conditions, cursor_of, key_of, position_from, time_bounds
 from gateway.query import Query
 from gateway.records.codec import make_record
@@ -65,17 +65,23 @@ class RecordCalls:
     async def put_many(self, records: Iterable[Record], /) -> int:
         """Store many records; see `gateway.api.Records.put_many`."""
         writable = {kind.model: _checked(kind) for kind in self._kinds}
-        return await self.engine.put_many(
-            records, lambda model: writable.get(model) or _writable(self._kinds.of(model))
-        )
+
+        def kind_of(model: type[Any]) -> KindSpec:
+            return writable.get(model) or _writable(self._kinds.of(_record_class(model)))
+
+        _refuse_no_records(records)
+        if isinstance(records, Collection):
+            for model in set(map(type, records)):
+                kind_of(model)  # before anything is stored; of what can be read once only, each as it comes
+        return await self.engine.put_many(records, kind_of)
 
     async def get(self, kind: str, *key: Any) -> Record | None:
         """Return one record by its key; see `gateway.api.Records.get`."""
-        return await self._get(self._kinds.get(kind), key)
+        return await self._get(self._kind(kind), key)
 
     async def delete(self, kind: str, *key: Any) -> bool:
         """Delete one record by its key; see `gateway.api.Records.delete`."""
-        spec = _writable(self._kinds.get(kind))
+        spec = _writable(self._kind(kind))
         ref = KeyRef(spec, key_of(spec, key))
         change = DeleteChange(self.engine.stamper, spec, ref.key)
         await self.engine.update(ref, (ref,), change)
@@ -93,7 +99,7 @@ class RecordCalls:
         after: str | None = None,
     ) -> Page[Record]:
         """Return a page of records; see `gateway.api.Records.query`."""
-        query = self._query(self._kinds.get(kind), where, since, until, order, limit, after)
+        query = self._query(self._kind(kind), where, since, until, order, limit, after)
         rows = await self.engine.query(query)
         return Page((row.record() for row in rows), cursor_of(rows[-1]) if len(rows) == query.limit else None)
 
@@ -107,14 +113,14 @@ class RecordCalls:
         order: Order = "asc",
     ) -> AsyncIterator[Record]:
         """Yield records one by one; see `gateway.api.Records.stream`."""
-        query = self._query(self._kinds.get(kind), where, since, until, order, 1000, None)
+        query = self._query(self._kind(kind), where, since, until, order, 1000, None)
         async for rows in self.engine.pages(query):
             for row in rows:
                 yield row.record()
 
     async def purge(self, kind: str, *, older_than: timedelta | None = None) -> int:
         """Remove old rows; see `gateway.api.Maintenance.purge`."""
-        spec = self._kinds.get(kind)
+        spec = self._kind(kind)
         age = older_than if older_than is not None else spec.retention
         if spec.shape is not Shape.LOG and spec.retention is None:
             raise InvalidRecordError(
@@ -122,9 +128,15 @@ class RecordCalls:
             )
         if age is None:
             raise InvalidRecordError(f"{kind} declares no retention; say older_than=timedelta(days=...)")
-        if age <= timedelta(0):
-            raise InvalidRecordError("older_than must be positive")
-        return await self.engine.purge(spec, datetime.now(UTC) - age)
+        return await self.engine.purge(spec, _before(age))
+
+    def _kind(self, name: object) -> KindSpec:
+        """Return the kind of this name."""
+        if not isinstance(name, str):
+            raise UnknownKindError(
+                f"a record kind is given by its name, such as 'trades', not by {type(name).__name__}"
+            )
+        return self._kinds.get(name)
 
     def _record(
         self, record: Record | str | None, fields: dict[str, Any], kind: str | None = None
@@ -163,9 +175,8 @@ class RecordCalls:
         limit: int,
         after: str | None,
     ) -> Query:
-        if order not in {"asc", "desc"}:
-            raise InvalidRecordError(f"order is 'asc' or 'desc', not {order!r}")
-        if not 1 <= limit <= MAX_LIMIT:
+        descending = _descending(order)
+        if not 1 <= _whole(limit) <= MAX_LIMIT:
             raise InvalidRecordError(
                 f"limit is between 1 and {MAX_LIMIT}, not {limit}; use stream() for more"
             )
@@ -173,7 +184,7 @@ class RecordCalls:
             kind,
             self.engine.stamper.tenant,
             (*conditions(kind, where), *time_bounds(kind, since, until)),
-            descending=order == "desc",
+            descending=descending,
             limit=limit,
             after=None if after is None else position_from(kind, after),
         )
@@ -188,7 +199,7 @@ class RecordCalls:
         limit: int | None,
     ) -> list[Row]:
         """Return the rows of a typed listing; a field whose value is None is not filtered by."""
-        if limit is not None and limit < 1:
+        if limit is not None and _whole(limit) < 1:
             raise InvalidRecordError(f"limit is at least 1, or None for all, not {limit}")
         wanted = {name: value for name, value in where.items() if value is not None}
         size = MAX_LIMIT if limit is None else min(limit, MAX_LIMIT)
@@ -201,6 +212,52 @@ class RecordCalls:
             if limit is not None and len(rows) >= limit:
                 break
         return rows[:limit]
+
+
+def _descending(order: object) -> bool:
+    if not isinstance(order, str) or order not in {"asc", "desc"}:
+        raise InvalidRecordError(f"order is 'asc' or 'desc', not {order!r}")
+    return order == "desc"
+
+
+def _whole(limit: object) -> int:
+    """Return a limit that is a whole number; True, which Python takes for 1, is a mistake here."""
+    if isinstance(limit, bool) or not isinstance(limit, int):
+        raise InvalidRecordError(f"limit is a whole number such as 100, not {type(limit).__name__}")
+    return limit
+
+
+def _before(age: object) -> datetime:
+    """Return the moment before which rows are older than this."""
+    if not isinstance(age, timedelta):
+        raise InvalidRecordError(
+            f"older_than takes a length of time such as timedelta(days=30), not {type(age).__name__}"
+        )
+    if age <= timedelta(0):
+        raise InvalidRecordError("older_than must be positive")
+    try:
+        return datetime.now(UTC) - age
+    except OverflowError:
+        raise InvalidRecordError(
+            f"older_than={age.days} days reaches back before the year 1, where no row can be; give a shorter time"
+        ) from None
+
+
+def _refuse_no_records(records: object) -> None:
+    """Refuse what is no collection of records, single records among it: they would be taken for their fields."""
+    if isinstance(records, str | bytes | Mapping | Record) or not isinstance(records, Iterable):
+        raise InvalidRecordError(
+            f"put_many takes a list or another iterable of record objects, not {type(records).__name__}; "
+            "store a single record with put"
+        )
+
+
+def _record_class(model: type[Any]) -> type[Record]:
+    if not issubclass(model, Record):
+        raise InvalidRecordError(
+            f"put_many takes record objects such as Trade(...), and one of these is {model.__name__}"
+        )
+    return model
 
 
 def _checked(kind: KindSpec) -> KindSpec | None:

@@ -14,10 +14,10 @@ from decimal import Decimal
 from typing import Any
 
 from gateway.records.activity import DAILY_STATS, OPERATIONS, DailyStats, Operation
-from gateway.records.codec import MONEY_CONTEXT, make_record
+from gateway.records.codec import MONEY_CONTEXT, codec_of, make_record, to_micros
 from gateway.records.kind import KindSpec
 from gateway.records.row import Key, Row
-from gateway.records.stamp import Stamper
+from gateway.records.stamp import Stamper, row_of
 from gateway.records.trading import CLOSED_POSITIONS, POSITIONS, ClosedPosition, Position
 
 __all__ = ["CloseChange", "DeleteChange", "StatsChange"]
@@ -51,25 +51,32 @@ class CloseChange:
     result: Position | None = None
 
     def __call__(self, current: Rows) -> Sequence[Row]:
-        """Return the closed position and its copy; nothing if there is nothing to close."""
+        """Return the closed position and its copy; nothing if there is no position.
+
+        What is closed already is returned as it is: a repetition changes nothing on this store, and brings a mirror
+        that missed it into step.
+        """
         row = _live(current[0])
         held = row.record() if row is not None else None
-        if not isinstance(held, Position) or not held.is_open:
-            self.result = held if isinstance(held, Position) else None
+        if row is None or not isinstance(held, Position):
+            self.result = None
             return ()
-        _after(self.stamper, current)
-        closed = make_record(POSITIONS, {**dict(held), **self.fields, "is_open": False})
-        assert isinstance(closed, Position)  # noqa: S101 - tells the type checker what POSITIONS makes
-        self.result = closed
-        state = self.stamper.stamp(POSITIONS, closed)
-        return (state, self.stamper.stamp(CLOSED_POSITIONS, _copy_of(self.stamper.tenant, closed)))
+        if held.is_open:
+            _after(self.stamper, current)
+            made = make_record(POSITIONS, {**dict(held), **self.fields, "is_open": False})
+            assert isinstance(made, Position)  # noqa: S101 - tells the type checker what POSITIONS makes
+            held, row = made, self.stamper.stamp(POSITIONS, made)
+        self.result = held
+        return (row,) if held.closed_at is None else (row, _copy_of(row, held, held.closed_at))
 
 
-def _copy_of(tenant: str, closed: Position) -> ClosedPosition:
-    """Return the history record of a closed position, with an id that depends on which position it was alone."""
-    identity = f"{tenant}\n{closed.condition_id}\n{closed.opened_at.timestamp():.6f}\n{closed.closed_at}"
+def _copy_of(row: Row, closed: Position, closed_at: datetime) -> Row:
+    """Return the history row of a closed position: the same one whenever and wherever it is made."""
+    moments = (to_micros(closed.opened_at), to_micros(closed_at))
+    identity = "\n".join(map(str, (row.tenant, closed.condition_id, *moments)))
     fields = {name: value for name, value in closed if name in ClosedPosition.model_fields}
-    return ClosedPosition(record_id=hashlib.blake2b(identity.encode(), digest_size=16).hexdigest(), **fields)
+    copy = ClosedPosition(record_id=hashlib.blake2b(identity.encode(), digest_size=16).hexdigest(), **fields)
+    return row_of(CLOSED_POSITIONS, row.tenant, row.version, codec_of(CLOSED_POSITIONS).encode(copy))
 
 
 @dataclass
@@ -100,11 +107,10 @@ class StatsChange:
         live = _live(row)
         held = live.record() if live is not None else None
         totals = held if isinstance(held, DailyStats) else DailyStats(date=self.date)
-        if any(_live(note) is not None for note in applied) or (
-            self.operation_id is None and held is not None
-        ):
+        noted = [note for note in applied if note is not None and not note.deleted]
+        if row is not None and (noted or (self.operation_id is None and held is not None)):
             self.result = totals
-            return ()
+            return (row, *noted)  # as they are, for a mirror that missed them
         _after(self.stamper, current)
         self.result = self._added(totals)
         rows = [self.stamper.stamp(DAILY_STATS, self.result)]
@@ -145,10 +151,10 @@ class DeleteChange:
 
     def __call__(self, current: Rows) -> Sequence[Row]:
         """Return the tombstone; nothing if there is nothing to delete."""
-        row = _live(current[0])
-        self.existed = row is not None
-        if row is None:
-            return ()
+        row = current[0]
+        self.existed = _live(row) is not None
+        if row is None or row.deleted:
+            return () if row is None else (row,)  # as it is, for a mirror that missed it
         _after(self.stamper, current)
         moment = row.values[self.kind.index(self.kind.time_field)] if self.kind.time_field else None
         return (self.stamper.tombstone(self.kind, self.key, moment),)

@@ -59,11 +59,16 @@ class Deadlines:
     def end(self, call: Call) -> None:
         """Stop watching a call."""
         self._calls.discard(call)
+        if call.expired and call.task is not None:
+            # It was given up, but ended all the same: whoever awaits next must not find itself cancelled.
+            call.expired = False
+            call.task.uncancel()
 
     def gave_up(self, call: Call) -> bool:
         """Tell, when a call was cancelled, whether that was its deadline; if so, the task goes on uncancelled."""
         if not call.expired or call.task is None:
             return False
+        call.expired = False
         # Somebody else may have cancelled the task too; then it is theirs to be cancelled.
         return call.task.uncancel() <= 0
 

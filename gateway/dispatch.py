@@ -78,11 +78,17 @@ class Store:
 
     async def write(self, batch: WriteBatch) -> WriteReceipt:
         """Store a batch; see `Backend.gateway_write`."""
-        return await self._call("gateway_write", batch, batch=batch)  # type: ignore[no-any-return]
+        receipt = await self._call("gateway_write", batch, batch=batch)
+        if not isinstance(receipt, WriteReceipt):
+            raise self._fault("gateway_write", f"answered {type(receipt).__name__} instead of a WriteReceipt")
+        return receipt
 
     async def get(self, kind: KindSpec, tenant: str, keys: Sequence[Key]) -> Sequence[Row | None]:
         """Return the rows of keys; see `Backend.gateway_get`."""
-        return await self._call("gateway_get", keys, kind=kind, tenant=tenant, keys=keys)  # type: ignore[no-any-return]
+        rows: Any = await self._call("gateway_get", keys, kind=kind, tenant=tenant, keys=keys)
+        if not isinstance(rows, Sequence) or len(rows) != len(keys):
+            raise self._fault("gateway_get", f"did not answer one row, or None, for each of {len(keys)} keys")
+        return rows
 
     async def query(self, query: Query) -> Sequence[Row]:
         """Return a page of rows; see `Backend.gateway_query`."""
@@ -132,7 +138,7 @@ class Store:
             if self._deadlines.gave_up(call):
                 raise StoreTimeoutError(
                     f"no answer to {hook} within {self._deadlines.seconds} s; whether a write was applied "
-                    "is unknown, and repeating it is safe. Check the store, or raise STORAGE_TIMEOUT",
+                    "is unknown. Check the store, or raise STORAGE_TIMEOUT",
                     backend=self.name,
                 ) from None
             raise
@@ -143,13 +149,16 @@ class Store:
             raise
         except Exception as error:
             # The contract asks backends to translate; one that does not must still not leak its driver to the bot.
-            raise StoreError(
-                f"{hook} failed with {type(error).__name__}: {error}; this is a fault of the {self.spec.name} plugin, "
-                "report it to its author",
-                backend=self.name,
-            ) from error
+            raise self._fault(hook, f"failed with {type(error).__name__}: {error}") from error
         finally:
             self._deadlines.end(call)
+
+    def _fault(self, hook: str, what: str) -> StoreError:
+        """Return the error for a plugin that breaks its contract."""
+        return StoreError(
+            f"{hook} {what}; this is a fault of the {self.spec.name} plugin, report it to its author",
+            backend=self.name,
+        )
 
     @asynccontextmanager
     async def _wrapped(self, hook: str, payload: Any) -> AsyncIterator[None]:

@@ -18,8 +18,8 @@ from gateway.api import Ack
 from gateway.backend import Capability, GroupSummary, KeyRef, Summarize, Update
 from gateway.dispatch import Store
 from gateway.errors import MirrorWriteError, StoreError
-from gateway.lanes import Lane
-from gateway.outcomes import LaneOptions, Outcome
+from gateway.lanes import Lane, close_lanes
+from gateway.outcomes import Computed, LaneOptions, Outcome
 from gateway.query import Query
 from gateway.reads import KeyReader
 from gateway.records.kind import KindSpec, Record, Shape
@@ -30,6 +30,7 @@ from gateway.telemetry import Counters
 
 __all__ = ["Engine", "Path", "ReadObserver", "acknowledge"]
 
+Apply = Callable[[Sequence[Row | None]], Sequence[Row]]
 MAX_RESTAMPS: Final = 5
 CHUNK: Final = 2_500
 SLICE: Final = 50
@@ -156,50 +157,79 @@ class Engine:
             StoreError: The primary did not commit it.
             MirrorWriteError: The primary did, a mirror did not.
         """
+        if self._settling is not None and kind.shape is not Shape.LOG:
+            await self._settled()
         row = self.stamper.stamp(kind, record)
         path = self.path(kind, row.values[: len(kind.key)])
-        outcome = await path.lane.write((row,), path.followers)
-        if outcome.superseded and kind.shape is not Shape.LOG:
-            row, outcome = await self._put_again(kind, record, path, outcome)
+        try:
+            outcome = await path.lane.write((row,), path.followers)
+        except StoreError as error:
+            if kind.shape is Shape.LOG:
+                error.retry_with = {"record_id": str(row.values[0])}
+            raise
+        if outcome.lost and kind.shape is not Shape.LOG:
+            row, outcome = await self._put_again(row, path, outcome)
         return _ack(row, path.route, outcome)
 
-    async def _put_again(
-        self, kind: KindSpec, record: Record, path: Path, outcome: Outcome
-    ) -> tuple[Row, Outcome]:
+    async def _settled(self) -> None:
+        """Wait until everything that follows the routes of before has arrived.
+
+        What reads before it writes, and what replaces a row, would otherwise overtake a change that is computed only
+        when the old primary gets to it, and so is newer than it looks.
+        """
+        while self._settling is not None:
+            await self._settling.wait()
+
+    async def _put_again(self, row: Row, path: Path, outcome: Outcome) -> tuple[Row, Outcome]:
         """Repeat a write that lost against a row of a machine whose clock is ahead: what is written last must win."""
-        row = self.stamper.stamp(kind, record)
         for _ in range(MAX_RESTAMPS):
             self.stamper.clock.observe(outcome.superseded)
-            row = self.stamper.stamp(kind, record)
+            row = self.stamper.restamp(row)
             outcome = await path.lane.write((row,), path.followers)
-            if not outcome.superseded:
+            if not outcome.lost:
                 return row, outcome
         raise StoreError(
-            f"{kind.name}: {MAX_RESTAMPS} attempts to write this key each lost against a newer version; "
+            f"{row.kind.name}: {MAX_RESTAMPS} attempts to write this key each lost against a newer version; "
             "another writer of the same key is running, stop one of them",
             backend=path.route.primary,
         )
 
-    async def put_rows(self, rows: Sequence[Row]) -> None:
+    async def put_rows(self, rows: Sequence[Row], *, latest: bool = True) -> None:
         """Store rows that are stamped already, each along its own way.
+
+        Args:
+            rows: What to store.
+            latest: Whether they are what is true now, so that none may lose against a row of a machine whose clock is
+                ahead. History is not: it loses against whatever is there.
 
         Raises:
             StoreError: A primary did not commit some of them; the call can be repeated.
-            MirrorWriteError: A mirror did not.
+            MirrorWriteError: Every primary committed, a mirror did not.
         """
+        if self._settling is not None and any(row.kind.shape is not Shape.LOG for row in rows):
+            await self._settled()
         ways: dict[Path, list[Row]] = {}
         for row in rows:
             ways.setdefault(self.path(row.kind, row.key), []).append(row)
         chunks = [(path, part) for path, own in ways.items() for part in _chunks(own)]
         outcomes = await asyncio.gather(
-            *(path.lane.write(part, path.followers) for path, part in chunks), return_exceptions=True
+            *(self._put_chunk(path, part, latest) for path, part in chunks), return_exceptions=True
         )
-        for outcome in outcomes:
-            if isinstance(outcome, BaseException):
-                raise outcome
-        for (path, part), outcome in zip(chunks, outcomes, strict=True):
-            if isinstance(outcome, Outcome) and outcome.failures:
-                _ack(part[-1], path.route, outcome)
+        # A primary's failure matters more than a mirror's, whichever came first.
+        failures = [outcome for outcome in outcomes if isinstance(outcome, BaseException)]
+        for failure in sorted(failures, key=lambda failure: isinstance(failure, MirrorWriteError)):
+            raise failure
+
+    async def _put_chunk(self, path: Path, rows: Sequence[Row], latest: bool) -> None:
+        outcome = await path.lane.write(rows, path.followers)
+        lost = [rows[at] for at in outcome.lost if rows[at].kind.shape is not Shape.LOG] if latest else []
+        # A key that comes twice in one call loses against itself; only its last row is what is true now.
+        last = {(row.kind, row.key): row for row in rows} if lost else {}
+        for row in lost:
+            if last[row.kind, row.key] is row:
+                row, again = await self._put_again(row, path, outcome)
+                _ack(row, path.route, again)
+        _ack(rows[-1], path.route, outcome)
 
     async def put_many(self, records: Iterable[Record], kind_of: Callable[[type[Record]], KindSpec]) -> int:
         """Store many records, some thousand rows at a time, and return how many."""
@@ -222,9 +252,7 @@ class Engine:
         await self.put_rows(rows)
         return count + len(rows)
 
-    async def update(
-        self, lead: KeyRef, reads: Sequence[KeyRef], apply: Callable[[Sequence[Row | None]], Sequence[Row]]
-    ) -> Outcome:
+    async def update(self, lead: KeyRef, reads: Sequence[KeyRef], apply: Apply) -> Outcome:
         """Read rows and write what `apply` makes of them, along the way of the leading key, with nobody in between.
 
         Raises:
@@ -232,25 +260,33 @@ class Engine:
             StoreError: The primary did not commit; `apply` has no effect.
             MirrorWriteError: A mirror did not commit the result.
         """
-        while self._settling is not None:
-            await self._settling.wait()
+        if self._settling is not None:
+            await self._settled()
         path = self.path(lead.kind, lead.key)
         self.stores[path.route.primary].require(Capability.UPDATE, "read and write in one step")
-        step = Update(self.stamper.tenant, tuple(reads), apply)
+        if path.followers and path.route.primary != self._plan.backends[0]:
+            apply = await self._knowing_both(path, reads, apply)
+        step = Update(self.stamper.tenant, tuple(reads), Computed(apply))
         outcome = await path.lane.write((step,), path.followers)
         if outcome.failures:
-            raise MirrorWriteError(
-                Ack(
-                    lead.kind.name,
-                    lead.key,
-                    None,
-                    self.stamper.clock.last,
-                    path.route.primary,
-                    outcome.mirrored,
-                ),
-                outcome.failures,
-            )
+            version = self.stamper.clock.last
+            ack = Ack(lead.kind.name, lead.key, None, version, path.route.primary, outcome.mirrored)
+            raise MirrorWriteError(ack, outcome.failures)
         return outcome
+
+    async def _knowing_both(self, path: Path, reads: Sequence[KeyRef], apply: Apply) -> Apply:
+        """Return `apply` as it is to run on a new store: on the newer of both stores' rows.
+
+        A new store may lack a row that nobody copied. Computed from nothing, the result would be the newest version of
+        it everywhere, and the old store's row, which is the way back, would be gone.
+        """
+        old = self.stores[path.route.mirrors[0]]
+        rows = [(await old.get(kind, self.stamper.tenant, (key,)))[0] for kind, key in reads]
+
+        def on_newer(current: Sequence[Row | None]) -> Sequence[Row]:
+            return apply([_newer(own, other) for own, other in zip(current, rows, strict=True)])
+
+        return on_newer
 
     async def get(self, kind: KindSpec, key: Key) -> Row | None:
         """Return the live row of a key; None if there is none."""
@@ -298,6 +334,8 @@ class Engine:
     async def purge(self, kind: KindSpec, before: datetime) -> int:
         """Remove rows by age from the primary and every mirror; returns how many on the primary."""
         route = self._plan.listing(kind)
+        for name in (route.primary, *route.mirrors):
+            self.stores[name].require(Capability.PURGE, "remove rows by age")
         removed = await self.stores[route.primary].purge(kind, self.stamper.tenant, before)
         for name in route.mirrors:
             await self.stores[name].purge(kind, self.stamper.tenant, before)
@@ -305,8 +343,7 @@ class Engine:
 
     async def close(self) -> None:
         """Finish every write and read under way."""
-        for lane in self.lanes.values():
-            await lane.close()
+        await close_lanes(self.lanes.values())
         for reader in self._readers.values():
             await reader.close()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -324,6 +361,12 @@ def _slices(
 
 def _chunks(rows: Sequence[Row]) -> list[Sequence[Row]]:
     return [rows[at : at + CHUNK] for at in range(0, len(rows), CHUNK)]
+
+
+def _newer(own: Row | None, other: Row | None) -> Row | None:
+    if own is None or other is None:
+        return own or other
+    return max(own, other, key=lambda row: row.stamp)
 
 
 def _after(query: Query, row: Row) -> Query:

@@ -123,14 +123,20 @@ class StoreError(GatewayError):
 
     Attributes:
         backend: Instance name of the backend, as in `STORAGE_BACKENDS`.
+        retry_with: Arguments with which the same call can be repeated without doing its work twice, such as
+            `{"record_id": ...}`; empty where the call is idempotent as it is.
     """
 
     def __init__(self, message: str, *, backend: str = "") -> None:
         super().__init__(message)
         self.backend = backend
+        self.retry_with: dict[str, str] = {}
 
     def __str__(self) -> str:
         text = super().__str__()
+        if self.retry_with:
+            arguments = ", ".join(f"{name}={value!r}" for name, value in self.retry_with.items())
+            text = f"{text}. To try again without doing it twice, repeat the call with {arguments}"
         return f"{self.backend}: {text}" if self.backend else text
 
 
@@ -206,7 +212,7 @@ class MirrorWriteError(GatewayError):
     """The primary committed the write, but a mirror that the caller waits for did not.
 
     The write is durable and readable. Repeat it with the same record id (`error.ack.record_id`), or run
-    `gateway copy`, once the mirror is back: both are idempotent.
+    `gateway copy` from the primary to the mirror once that is back: both are idempotent.
 
     Attributes:
         ack: What the primary acknowledged.
@@ -220,7 +226,10 @@ class MirrorWriteError(GatewayError):
 
     def __str__(self) -> str:
         mirrors = "; ".join(str(error) or name for name, error in self.failures.items())
+        copies = ", ".join(f"`gateway copy --from {self.ack.primary} --to {name}`" for name in self.failures)
         return (
             f"{self.ack.kind}: {self.ack.primary} has the write, but a mirror failed: {mirrors}. "
-            "Nothing is lost; bring the mirror back and run `gateway copy`, then `gateway verify`."
+            f"Nothing is lost; bring the mirror back and run {copies or '`gateway copy`'}, then "
+            "`gateway verify`. If the copy finds the mirror locked by the running bot, stop the bot for it, or "
+            "let the bot write the key again."
         )

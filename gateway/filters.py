@@ -32,10 +32,22 @@ def conditions(kind: KindSpec, where: Mapping[str, Any] | None) -> tuple[Conditi
     Raises:
         InvalidRecordError: An unknown field or operator, or a value the field could not hold.
     """
-    return tuple(_condition(codec_of(kind), name, value) for name, value in (where or {}).items())
+    if where is None:
+        return ()
+    if not isinstance(where, Mapping):
+        raise InvalidRecordError(
+            f"{kind.name}: where is a mapping such as {{'{kind.field_names[0]}': value}}, "
+            f"not {type(where).__name__}"
+        )
+    return tuple(_condition(codec_of(kind), name, value) for name, value in where.items())
 
 
-def _condition(codec: Codec, name: str, value: Any) -> Condition:
+def _condition(codec: Codec, name: object, value: Any) -> Condition:
+    if not isinstance(name, str):
+        raise InvalidRecordError(
+            f"{codec.kind.name}: a filter is named by a field's name, not by {type(name).__name__}; "
+            f"the fields are {', '.join(codec.kind.field_names)}"
+        )
     field, _, suffix = name.partition("__")
     try:
         op = Op(suffix or "eq")
@@ -87,22 +99,24 @@ def time_bounds(kind: KindSpec, since: datetime | None, until: datetime | None) 
     )
 
 
-def day_bounds(day: Date | str) -> tuple[datetime, datetime]:
-    """Return the beginning of a UTC day and of the next.
+def day_bounds(day: Date | str) -> tuple[datetime, datetime | None]:
+    """Return the beginning of a UTC day and of the next; None after the last day there is, 9999-12-31.
 
     Raises:
-        InvalidRecordError: The text is no `YYYY-MM-DD`, or a time was given where a day belongs.
+        InvalidRecordError: The text is no `YYYY-MM-DD`, or a time or something else was given where a day belongs.
     """
     if isinstance(day, datetime):
         raise InvalidRecordError(
             "date takes a day, not a time; pass when.date() of the UTC time, or since and until"
         )
+    if not isinstance(day, Date | str):
+        raise InvalidRecordError(f"date takes a day, as a date or as YYYY-MM-DD, not {type(day).__name__}")
     try:
         parsed = Date.fromisoformat(day) if isinstance(day, str) else day
     except ValueError as error:
         raise InvalidRecordError(f"date {day!r} is no day; write it as YYYY-MM-DD") from error
     begin = datetime(parsed.year, parsed.month, parsed.day, tzinfo=UTC)
-    return begin, begin + timedelta(days=1)
+    return begin, None if parsed == Date.max else begin + timedelta(days=1)
 
 
 def key_of(kind: KindSpec, key: tuple[Any, ...]) -> Key:
@@ -135,6 +149,10 @@ def position_from(kind: KindSpec, cursor: str) -> Key:
     Raises:
         InvalidRecordError: The text is no cursor of this kind.
     """
+    if not isinstance(cursor, str):
+        raise InvalidRecordError(
+            f"after takes the .cursor of a page, which is text, not {type(cursor).__name__}"
+        )
     try:
         packed = base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4))
         name, *position = msgspec.msgpack.decode(packed, type=tuple[str | int, ...])

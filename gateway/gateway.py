@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Iterable, Mapping
 from contextlib import AsyncExitStack
@@ -67,6 +68,9 @@ class Gateway(BotCalls):
             self._registry, environ=environ, env_file=env_file, overrides=overrides
         )
         self._kinds = self._registry.kinds
+        self._turn = (
+            asyncio.Lock()
+        )  # opening and closing take turns: each needs the stores as the other left them
         self._closers: AsyncExitStack | None = None
         self._stores: StoreSet | None = None
         self._shadow: ShadowReader | None = None
@@ -102,12 +106,13 @@ class Gateway(BotCalls):
             ConfigurationError: The settings, the plugins or the control store cannot be used.
             StoreError: A store cannot be opened; those opened before it are closed again.
         """
-        if self._closers is not None:
-            return self
-        self._registry.warn()
-        async with AsyncExitStack() as closers:
-            await self._open(closers)
-            self._closers = closers.pop_all()
+        async with self._turn:
+            if self._closers is not None:
+                return self
+            self._registry.warn()
+            async with AsyncExitStack() as closers:
+                await self._open(closers)
+                self._closers = closers.pop_all()
         return self
 
     async def _open(self, closers: AsyncExitStack) -> None:
@@ -161,12 +166,13 @@ class Gateway(BotCalls):
         Raises:
             StoreError: Buffered rows could not be written; the note on the error says how many are lost.
         """
-        closers, self._closers = self._closers, None
-        if closers is not None:
-            try:
-                await closers.aclose()
-            finally:
-                self._engine = self._buffer = None
+        async with self._turn:
+            closers, self._closers = self._closers, None
+            if closers is not None:
+                try:
+                    await closers.aclose()
+                finally:
+                    self._engine = self._buffer = None
 
     async def _close_engine(self) -> None:
         if self._engine is not None:

@@ -13,18 +13,17 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Collection, Sequence
 
 from tenacity import AsyncRetrying, retry_if_exception, stop_after_delay, wait_random_exponential
 
-from gateway.backend import Group, Step, Update, WriteBatch, WriteReceipt
+from gateway.backend import Step, WriteBatch, WriteReceipt
 from gateway.dispatch import Store
-from gateway.errors import GatewayClosedError, GatewayError, QueueFullError, StoreError, WriteRejectedError
-from gateway.outcomes import STORED, FullPolicy, LaneOptions, Outcome
+from gateway.errors import GatewayClosedError, GatewayError, QueueFullError, StoreError
+from gateway.outcomes import STORED, FullPolicy, LaneOptions, Outcome, concerns_one, own_copy, replicated
 from gateway.telemetry import Counters
 
-__all__ = ["Lane"]
+__all__ = ["Lane", "close_lanes"]
 
 
 class _Pending:
@@ -73,6 +72,7 @@ class Lane:
         self._wake: asyncio.Future[None] | None = None
         self._loop = asyncio.get_running_loop()
         self._worker = self._loop.create_task(self._run(), name=f"lane {store.name}")
+        self._worker.add_done_callback(self._stopped)
         self._closing = False
         self._idle = True
         # Whether the last commit served one caller: then the next write is probably alone too.
@@ -103,14 +103,13 @@ class Lane:
             QueueFullError: The lane is full and refuses.
             GatewayClosedError: The lane is closed.
         """
+        if self._closing:
+            raise GatewayClosedError("the gateway is closed; nothing was written")
         rows = len(steps)
         generation = self._generation
         self._active[generation] += 1
         if self._rows and (self._waiting or self._rows + rows > self._options.rows):
             await self._room(rows, generation)
-        if self._closing:
-            self.settle(0, generation)
-            raise GatewayClosedError("the gateway is closed; nothing was written")
         self._rows += rows
         if self._idle and self._lonely and not followers and not self._queue:
             return await self._write_alone(steps, generation)
@@ -137,7 +136,7 @@ class Lane:
         if not receipt.superseded:
             return STORED
         outcome = Outcome()
-        outcome.superseded = max(receipt.superseded.values())
+        outcome.note_lost(receipt.superseded, 0, len(steps))
         return outcome
 
     async def barrier(self) -> None:
@@ -150,12 +149,27 @@ class Lane:
         self._active[self._generation] = 0
         await future
 
-    async def close(self) -> None:
-        """Finish what is queued, then stop. Writes submitted afterwards are refused."""
-        await self.barrier()
+    def refuse(self) -> None:
+        """Take no more writes from callers; what other lanes hand over is still taken."""
         self._closing = True
+
+    async def close(self) -> None:
+        """Finish what was accepted, then stop. Lanes that follow one another are closed with `close_lanes`."""
+        self.refuse()
+        await self.barrier()
         self._worker.cancel()
         await asyncio.gather(self._worker, return_exceptions=True)
+
+    def _stopped(self, worker: asyncio.Task[None]) -> None:
+        """Leave nobody waiting for a worker that has ended, whatever ended it."""
+        self._closing = True
+        error = GatewayClosedError("the gateway is closed; whether the write was applied is unknown")
+        error.__cause__ = None if worker.cancelled() else worker.exception()
+        while self._queue:
+            self._fail(self._queue.popleft(), error)
+        for turn in self._waiting:
+            if not turn.done():
+                turn.set_result(None)
 
     async def _room(self, rows: int, generation: int) -> None:
         """Wait, in order, until there is room for more rows; or refuse, by policy."""
@@ -177,6 +191,9 @@ class Lane:
                     self._next_waiting()  # the turn was given to a caller that left; pass it on
                 self.settle(0, generation)
                 raise
+            if self._closing:
+                self.settle(0, generation)
+                raise GatewayClosedError("the gateway is closed; nothing was written")
             if not self._rows or self._rows + rows <= self._options.rows:
                 return
 
@@ -231,7 +248,7 @@ class Lane:
         try:
             receipt = await self._write(WriteBatch(steps))
         except GatewayError as error:
-            if len(batch) > 1 and _concerns_one(error):
+            if len(batch) > 1 and concerns_one(error):
                 for item in batch:
                     await self._commit([item])
                 return
@@ -284,13 +301,11 @@ class Lane:
                 return
             outcome = item.outcome = Outcome()
             if receipt.superseded:
-                outcome.superseded = max(
-                    (receipt.superseded.get(offset + at, 0) for at in range(len(item.steps))), default=0
-                )
+                outcome.note_lost(receipt.superseded, offset, len(item.steps))
         else:
             outcome.mirrored = (*outcome.mirrored, self.store.name)
         if item.followers:
-            self._forward(item, _replicated(item.steps, receipt, offset))
+            self._forward(item, replicated(item.steps, receipt, offset))
         else:
             self._resolve(item)
 
@@ -311,7 +326,7 @@ class Lane:
         if item.outcome is None:
             self._counters.write_failures += 1
             if not item.future.done():
-                item.future.set_exception(error)
+                item.future.set_exception(own_copy(error))
             item.origin.settle(len(item.steps), item.generation)
             return
         self._counters.mirror_failures += 1
@@ -362,23 +377,11 @@ class Lane:
                 return
 
 
-def _concerns_one(error: GatewayError) -> bool:
-    """Tell whether a failure is about one write of the batch, so that the others deserve a try of their own."""
-    return isinstance(error, WriteRejectedError) or not isinstance(error, StoreError)
-
-
-def _replicated(steps: Sequence[Step], receipt: WriteReceipt, offset: int) -> Sequence[Step]:
-    """Return what mirrors get: the rows as they are, and the rows that updates came to.
-
-    A row that lost against a newer one is left out: the newer one reaches the mirror with its own write.
-    """
-    if not receipt.superseded and not receipt.updated:
-        return steps
-    replicated: list[Any] = []
-    for at, step in enumerate(steps, offset):
-        if isinstance(step, Update):
-            rows = receipt.updated.get(at, ())
-            replicated.extend([Group(rows)] if rows else [])
-        elif at not in receipt.superseded or isinstance(step, Group):
-            replicated.append(step)
-    return replicated
+async def close_lanes(lanes: Collection[Lane]) -> None:
+    """Close lanes that may follow one another: first all refuse, then all finish, then all stop."""
+    for lane in lanes:
+        lane.refuse()
+    for lane in lanes:
+        await lane.barrier()
+    for lane in lanes:
+        await lane.close()

@@ -2,12 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
+from copy import copy
 from enum import StrEnum
 from typing import Final
 
-from gateway.errors import GatewayError
+from gateway.backend import Group, Step, Update, WriteReceipt
+from gateway.errors import GatewayError, StoreError, WriteRejectedError
+from gateway.records.row import Row
 
-__all__ = ["STORED", "FullPolicy", "LaneOptions", "Outcome"]
+__all__ = [
+    "STORED",
+    "Computed",
+    "FullPolicy",
+    "LaneOptions",
+    "Outcome",
+    "concerns_one",
+    "own_copy",
+    "replicated",
+]
 
 
 class FullPolicy(StrEnum):
@@ -49,17 +62,74 @@ class Outcome:
 
     Attributes:
         superseded: The newest stored version that was newer than one of its rows; 0 if all were stored.
+        lost: Which of its steps lost against a newer version, by their index.
         mirrored: Names of the followers that have it.
         failures: Followers that do not, with their errors.
     """
 
-    __slots__ = ("failures", "mirrored", "superseded")
+    __slots__ = ("failures", "lost", "mirrored", "superseded")
 
     def __init__(self) -> None:
         self.superseded = 0
+        self.lost: tuple[int, ...] = ()
         self.mirrored: tuple[str, ...] = ()
         self.failures: dict[str, GatewayError] = {}
+
+    def note_lost(self, superseded: Mapping[int, int], offset: int, steps: int) -> None:
+        """Take over what a receipt says of this write's steps, which begin at an offset of the batch."""
+        self.lost = tuple(at for at in range(steps) if offset + at in superseded)
+        self.superseded = max((superseded[offset + at] for at in self.lost), default=0)
 
 
 STORED: Final = Outcome()
 """The outcome of nearly every write to one store; shared, and never changed."""
+
+
+def own_copy(error: GatewayError) -> GatewayError:
+    """Return a caller's own copy of an error: several callers of a batch get it, and each may add to theirs."""
+    own = copy(error)
+    own.__cause__ = error.__cause__ or error
+    return own
+
+
+def concerns_one(error: GatewayError) -> bool:
+    """Tell whether a failure is about one write of the batch, so that the others deserve a try of their own."""
+    return isinstance(error, WriteRejectedError) or not isinstance(error, StoreError)
+
+
+class Computed:
+    """The `apply` of an update, remembering what it came to: mirrors get that, new on the primary or not.
+
+    A write whose answer was lost is repeated, and the primary then finds it done; the mirror may still need it.
+
+    Attributes:
+        rows: What it returned last.
+    """
+
+    __slots__ = ("_apply", "rows")
+
+    def __init__(self, apply: Callable[[Sequence[Row | None]], Sequence[Row]]) -> None:
+        self._apply = apply
+        self.rows: tuple[Row, ...] = ()
+
+    def __call__(self, current: Sequence[Row | None]) -> Sequence[Row]:
+        """Compute, and remember."""
+        self.rows = tuple(self._apply(current))
+        return self.rows
+
+
+def replicated(steps: Sequence[Step], receipt: WriteReceipt, offset: int) -> Sequence[Step]:
+    """Return what mirrors get: the rows as they are, and the rows that updates came to.
+
+    A row that lost against a newer one is left out: the newer one reaches the mirror with its own write.
+    """
+    if not receipt.superseded and not any(isinstance(step, Update) for step in steps):
+        return steps
+    onward: list[Step] = []
+    for at, step in enumerate(steps, offset):
+        if isinstance(step, Update):
+            rows = step.apply.rows if isinstance(step.apply, Computed) else receipt.updated.get(at, ())
+            onward.extend([Group(rows)] if rows else [])
+        elif at not in receipt.superseded or isinstance(step, Group):
+            onward.append(step)
+    return onward

@@ -217,7 +217,7 @@ class ShadowReader:
         )
         if found.outcome is Outcome.MATCH:
             return Outcome.MATCH
-        staying: tuple[RowComparison, ...] = ()
+        staying = found.rows
         for delay in self._delays:
             await asyncio.sleep(delay)
             before = found
@@ -227,8 +227,12 @@ class ShadowReader:
             mine = await self._ask(operation.reader, operation)
             found = compare_answers(operation.request, mine, theirs)
             staying = lasting(before, found)
-            if not staying and not found.misordered:
+            if not (staying or found.misordered or appeared(before, found)):
                 return Outcome.LAGGING
+        if not staying and not found.misordered:
+            return (
+                Outcome.LAGGING
+            )  # what the last look alone saw may be a write under way, and proves nothing
         self._report(operation, staying)
         return Outcome.DIVERGED
 
@@ -265,6 +269,12 @@ def lasting(before: PageComparison, after: PageComparison) -> tuple[RowCompariso
     """
     known = {row.key: row for row in before.rows}
     return tuple(row for row in after.rows if row.key in known and not caught_up(known[row.key], row))
+
+
+def appeared(before: PageComparison, after: PageComparison) -> tuple[RowComparison, ...]:
+    """Return the differences of a second look that were not there in the first: reason enough for a third."""
+    known = {row.key for row in before.rows}
+    return tuple(row for row in after.rows if row.key not in known)
 
 
 def _order_finding(operation: ReadOperation) -> RowComparison:

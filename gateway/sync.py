@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Awaitable, Callable, Iterator, Mapping
-from concurrent.futures import CancelledError
+from concurrent.futures import CancelledError, Future
 from datetime import datetime
 from types import TracebackType
-from typing import Any, Concatenate, ParamSpec, Self, TypeVar
+from typing import Any, Concatenate, Final, ParamSpec, Self, TypeVar
 
 from gateway.api import Order
 from gateway.errors import GatewayClosedError
@@ -19,6 +19,10 @@ __all__ = ["SyncGateway"]
 
 P = ParamSpec("P")
 T = TypeVar("T")
+
+THREAD_NAME: Final = "storage gateway"
+LAST_SECONDS: Final = 10.0
+"""What is still under way once the stores are closed is cancelled, and may take this long to end."""
 
 
 def _waits(call: Callable[Concatenate[Gateway, P], Awaitable[T]]) -> Callable[Concatenate[SyncGateway, P], T]:
@@ -47,32 +51,47 @@ class SyncGateway:
     def __init__(self, backends: str | None = None, **settings: Any) -> None:
         self._gateway = Gateway(backends, **settings)
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._thread: threading.Thread | None = None
-        self._lock = threading.Lock()
+        self._thread = threading.Thread()
+        # Both can be taken again by the thread that holds them: a signal handler may call while a call is under way.
+        self._turn = threading.RLock()
+        self._lock = threading.RLock()
 
     def __repr__(self) -> str:
         return f"<Sync{self._gateway!r}"[:-1] + ">"
 
     def open(self) -> Self:
         """Open the stores; see `Gateway.open`."""
-        with self._lock:
-            if self._loop is None:
-                self._start()
-        try:
-            self._run(self._gateway.open())
-        except BaseException:
-            self._stop()
-            raise
+        with self._turn:
+            if self._loop is not None:
+                return self
+            loop = asyncio.new_event_loop()
+            thread = threading.Thread(target=loop.run_forever, name=THREAD_NAME, daemon=True)
+            thread.start()
+            try:
+                _result(_submit(self._gateway.open(), loop))
+            except BaseException:
+                _stop(loop, thread)
+                raise
+            self._thread = thread
+            with self._lock:
+                self._loop = loop
         return self
 
     def close(self) -> None:
-        """Write what is buffered and close the stores; see `Gateway.close`."""
-        if self._loop is None:
-            return
-        try:
-            self._run(self._gateway.close())
-        finally:
-            self._stop()
+        """Write what is buffered and close the stores; see `Gateway.close`.
+
+        Calls of other threads that are under way are finished, or end with `GatewayClosedError`; later ones are
+        refused. When this returns, none of them waits any more.
+        """
+        with self._turn:
+            with self._lock:
+                loop, self._loop = self._loop, None
+            if loop is None:
+                return
+            try:
+                _result(_submit(self._gateway.close(), loop))
+            finally:
+                _stop(loop, self._thread)
 
     def __enter__(self) -> Self:
         return self.open()
@@ -82,38 +101,18 @@ class SyncGateway:
     ) -> None:
         self.close()
 
-    def _start(self) -> None:
-        loop = asyncio.new_event_loop()
-        self._loop = loop
-        self._thread = threading.Thread(target=loop.run_forever, name="storage gateway", daemon=True)
-        self._thread.start()
-
-    def _stop(self) -> None:
+    def _run(self, call: Awaitable[T], within: asyncio.AbstractEventLoop | None = None) -> T:
+        """Run a call to its end; `within` refuses it where the gateway was closed, and opened again, since."""
+        # Under the lock, so that whatever close() stops has reached the loop before, and nothing comes after.
         with self._lock:
-            loop, thread = self._loop, self._thread
-            self._loop = self._thread = None
-        if loop is None or thread is None:
-            return
-        loop.call_soon_threadsafe(loop.stop)
-        thread.join()
-        loop.close()
-
-    def _run(self, call: Awaitable[T]) -> T:
-        loop = self._loop
-        if loop is None:
-            if asyncio.iscoroutine(call):
-                call.close()  # it never began; without this Python warns about it
-            raise GatewayClosedError("the gateway is not open; use `with SyncGateway() as gateway:`")
-
-        async def run() -> T:
-            return await call
-
-        future = asyncio.run_coroutine_threadsafe(run(), loop)
-        try:
-            return future.result()
-        except (KeyboardInterrupt, CancelledError):
-            future.cancel()
-            raise
+            loop = self._loop
+            if loop is not None and within in (None, loop):
+                future = _submit(call, loop)
+            else:
+                if asyncio.iscoroutine(call):
+                    call.close()  # it never began; without this Python warns about it
+                raise GatewayClosedError("the gateway is not open; use `with SyncGateway() as gateway:`")
+        return _result(future)
 
     def stream(
         self,
@@ -125,10 +124,11 @@ class SyncGateway:
         order: Order = "asc",
     ) -> Iterator[Record]:
         """Yield records one by one, fetched in pages; see `gateway.api.Records.stream`."""
+        loop = self._loop
         records = aiter(self._gateway.stream(kind, where=where, since=since, until=until, order=order))
         while True:
             try:
-                yield self._run(anext(records))
+                yield self._run(anext(records), loop)
             except StopAsyncIteration:
                 return
 
@@ -155,3 +155,50 @@ class SyncGateway:
     query = _waits(Gateway.query)
     purge = _waits(Gateway.purge)
     health = _waits(Gateway.health)
+
+
+def _submit(call: Awaitable[T], loop: asyncio.AbstractEventLoop) -> Future[T]:
+    """Begin a call on the gateway's loop."""
+
+    async def run() -> T:
+        return await call
+
+    return asyncio.run_coroutine_threadsafe(run(), loop)
+
+
+def _result(future: Future[T]) -> T:
+    """Wait for a call's end.
+
+    Raises:
+        GatewayClosedError: The gateway was closed meanwhile.
+    """
+    try:
+        return future.result()
+    except CancelledError as error:  # nobody but close() cancels calls
+        raise GatewayClosedError(
+            "the gateway was closed while this call was under way; whether a write was stored is unknown. "
+            "Open it again and repeat the call with the same record_id or operation_id"
+        ) from error
+    except KeyboardInterrupt:
+        future.cancel()
+        raise
+
+
+async def _finish() -> None:
+    """End whatever still runs on this loop, so that nobody waits for an answer that cannot come."""
+    rest = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in rest:
+        task.cancel()
+    if rest:
+        await asyncio.wait(rest, timeout=LAST_SECONDS)
+    await asyncio.get_running_loop().shutdown_asyncgens()
+
+
+def _stop(loop: asyncio.AbstractEventLoop, thread: threading.Thread) -> None:
+    """Stop a loop after what still runs on it, and its thread."""
+    try:
+        asyncio.run_coroutine_threadsafe(_finish(), loop).result()
+    finally:
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()
+        loop.close()

@@ -23,7 +23,7 @@ from gateway.cli.commands import (
     reading,
     schema,
 )
-from gateway.cli.exits import ExitCode, code_of, report
+from gateway.cli.exits import ExitCode, abandon_output, code_of, report
 from gateway.cli.session import ENV_FILE, Session
 from gateway.errors import GatewayError
 
@@ -53,6 +53,9 @@ class GatewayCommands(TyperGroup):
                 traceback.print_exc()
             report(type(error).__name__, str(error), code, as_json=as_json)
             raise typer.Exit(code) from error
+        except BrokenPipeError as error:
+            abandon_output()
+            raise typer.Exit(ExitCode.CUT_OFF) from error
         except KeyboardInterrupt as error:
             report(
                 "Interrupted",
@@ -108,7 +111,7 @@ def _root(
     """Look after the stores of trading bots: see what is in them, move between them, prove that they agree.
 
     Exit codes: 0 fine, 1 found a problem, 2 wrong usage or configuration, 3 a store could not be used,
-    130 interrupted.
+    130 interrupted, 141 nobody read the output to its end.
     """
     if env_file != ENV_FILE and not env_file.is_file():
         raise typer.BadParameter(f"there is no file {env_file}", param_hint="--env-file")
@@ -140,11 +143,17 @@ def run() -> int:
     except GatewayError as error:
         report(type(error).__name__, str(error), code_of(error), as_json=_JSON in sys.argv)
         return code_of(error)
+    code: int = ExitCode.OK
     try:
         app(prog_name="gateway")
     except SystemExit as end:
-        return end.code if isinstance(end.code, int) else ExitCode.OK
-    return ExitCode.OK
+        code = end.code if isinstance(end.code, int) else ExitCode.OK
+    try:
+        sys.stdout.flush()  # short output is written only now
+    except BrokenPipeError:
+        abandon_output()
+        return ExitCode.CUT_OFF
+    return code
 
 
 def _extend(app: typer.Typer) -> None:

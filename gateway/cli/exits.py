@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
+from contextlib import suppress
 from enum import IntEnum
 
 from gateway.cli.plain import printable
 from gateway.errors import CapabilityError, ConfigurationError, GatewayError, InvalidRecordError, StoreError
 
-__all__ = ["ExitCode", "code_of", "report"]
+__all__ = ["ExitCode", "abandon_output", "code_of", "report"]
 
 
 class ExitCode(IntEnum):
@@ -25,6 +27,8 @@ class ExitCode(IntEnum):
     """A store could not be used."""
     INTERRUPTED = 130
     """Interrupted from the keyboard."""
+    CUT_OFF = 141
+    """Whoever read the output stopped reading, as `head` does; what a shell reports for SIGPIPE."""
 
 
 def code_of(error: GatewayError) -> ExitCode:
@@ -34,6 +38,14 @@ def code_of(error: GatewayError) -> ExitCode:
     if isinstance(error, ConfigurationError | InvalidRecordError | CapabilityError):
         return ExitCode.USAGE
     return ExitCode.PROBLEM
+
+
+def abandon_output() -> None:
+    """Send the rest of the standard output nowhere, for nobody reads it; Python would complain when it ends."""
+    with suppress(OSError, ValueError):  # a stream that is no file, or was closed
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)
 
 
 def report(kind: str, sentence: str, code: int, *, as_json: bool) -> None:

@@ -5,10 +5,12 @@ Colours and widths are for terminals; into a file or a pipe go plain lines of wh
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import sys
 from collections.abc import Iterable, Sequence
-from typing import Any, Final, TextIO
+from typing import Any, Final, NoReturn, TextIO
 
 from rich import box
 from rich.console import Console
@@ -40,10 +42,17 @@ _STYLES: Final = {
 }
 
 
+class _Console(Console):
+    """Leaves it to the command line what to do once nobody reads any more; rich would end the process."""
+
+    def on_broken_pipe(self) -> NoReturn:
+        raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))
+
+
 def console_of(stream: TextIO) -> Console:
     """Return a console on a stream; it shows values as they are, without markup or guessed colours."""
     width = None if stream.isatty() else _PLAIN_WIDTH
-    return Console(
+    return _Console(
         file=stream, width=width, markup=False, highlight=False, emoji=False, force_terminal=stream.isatty()
     )
 

@@ -74,11 +74,13 @@ class Member:
         id: Which one.
         epoch: The epoch it follows.
         seen_at: When it said so, in UTC.
+        pair: The stores it runs with, `old>new`; decisions about others do not reach it.
     """
 
     id: MemberId
     epoch: int
     seen_at: datetime
+    pair: str
 
 
 class ControlStore:
@@ -106,6 +108,11 @@ class ControlStore:
     def path(self) -> Path:
         """Where it is."""
         return self.file.path
+
+    @property
+    def pair(self) -> str:
+        """The stores that its decisions are about, `old>new`."""
+        return self._pair
 
     def state(self) -> ControlState:
         """Return all decisions about this pair of stores.
@@ -205,8 +212,8 @@ class ControlStore:
         now = datetime.now(UTC)
         with self.file.writing() as connection:
             connection.execute(
-                "INSERT OR REPLACE INTO members VALUES (?, ?, ?, ?, ?)",
-                (member.instance, member.host, member.pid, epoch, to_micros(now)),
+                "INSERT OR REPLACE INTO members VALUES (?, ?, ?, ?, ?, ?)",
+                (member.instance, self._pair, member.host, member.pid, epoch, to_micros(now)),
             )
             # Gateways that were killed never leave; forgetting them here keeps the table small.
             connection.execute("DELETE FROM members WHERE seen_at < ?", (to_micros(now - _FORGET_MEMBERS),))
@@ -221,23 +228,34 @@ class ControlStore:
             connection.execute("DELETE FROM members WHERE instance = ?", (member.instance,))
 
     def members(self, max_age: timedelta = timedelta(seconds=15)) -> tuple[Member, ...]:
-        """Return the gateways that were heard of lately, by host and process.
+        """Return the gateways with this pair of stores that were heard of lately, by host and process.
 
         Raises:
             ConfigurationError: The control store cannot be read.
         """
+        return tuple(one for one in self._heard_of(max_age) if one.pair == self._pair)
+
+    def other_members(self, max_age: timedelta = timedelta(seconds=15)) -> tuple[Member, ...]:
+        """Return the gateways with other stores that were heard of lately: no decision here reaches them.
+
+        Raises:
+            ConfigurationError: The control store cannot be read.
+        """
+        return tuple(one for one in self._heard_of(max_age) if one.pair != self._pair)
+
+    def _heard_of(self, max_age: timedelta) -> list[Member]:
         with self.file.reading() as connection:
             if connection is None:
-                return ()
+                return []
             rows = connection.execute(
-                "SELECT instance, host, pid, epoch, seen_at FROM members "
-                "WHERE seen_at >= ? ORDER BY host, pid, instance",
+                "SELECT instance, host, pid, epoch, seen_at, pair FROM members "
+                "WHERE seen_at >= ? ORDER BY pair, host, pid, instance",
                 (to_micros(datetime.now(UTC) - max_age),),
             )
-            return tuple(
-                Member(MemberId(instance, host, pid), epoch, from_micros(seen))
-                for instance, host, pid, epoch, seen in rows
-            )
+            return [
+                Member(MemberId(instance, host, pid), epoch, from_micros(seen), pair)
+                for instance, host, pid, epoch, seen, pair in rows
+            ]
 
     def _standing(self, connection: sqlite3.Connection, kind: str, base: KindPlan | RoutingPlan) -> KindPlan:
         """Return where a kind stands: by its own row, by the row for all, or by the environment."""

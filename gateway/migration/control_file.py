@@ -36,8 +36,8 @@ _SCHEMA: Final = (
     """CREATE TRIGGER audit_fixed BEFORE UPDATE ON audit
         BEGIN SELECT RAISE(ABORT, 'the audit trail is append-only'); END""",
     """CREATE TABLE members (
-        instance TEXT PRIMARY KEY, host TEXT NOT NULL, pid INTEGER NOT NULL, epoch INTEGER NOT NULL, seen_at
-        INTEGER NOT NULL)""",
+        instance TEXT PRIMARY KEY, pair TEXT NOT NULL, host TEXT NOT NULL, pid INTEGER NOT NULL, epoch INTEGER
+        NOT NULL, seen_at INTEGER NOT NULL)""",
     """CREATE TABLE divergences (
         identity TEXT PRIMARY KEY, last_seen INTEGER NOT NULL, body TEXT NOT NULL)""",
     "CREATE INDEX divergences_age ON divergences (last_seen)",

@@ -80,6 +80,10 @@ class Stamper:
             rows.append(row_of(kind, tenant, version, values))
         return rows
 
+    def restamp(self, row: Row) -> Row:
+        """Return the same content as a row written now."""
+        return row_of(row.kind, self.tenant, self.clock.next(), row.values, deleted=row.deleted)
+
     def tombstone(self, kind: KindSpec, key: Key, moment: Value = None) -> Row:
         """Return the row that deletes a key.
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from gateway.backend import GroupSummary, Health, RangeDigest, Summarize, WriteBatch, WriteReceipt
-from gateway.errors import StoreReadOnlyError
+from gateway.errors import StoreReadOnlyError, StoreUnavailableError
 from gateway.query import Query, ReadRange
 from gateway.records.kind import KindSpec, Shape
 from gateway.records.row import Key, Row
@@ -40,6 +40,7 @@ class JsonStore:
 
     Raises:
         StoreLockedError: Another gateway writes here.
+        StoreUnavailableError: There is no directory to be read.
         OSError: The directory cannot be used.
     """
 
@@ -55,7 +56,7 @@ class JsonStore:
         self._index: LogIndex | None = None
         self._states = States(self._tree, self._report)
         if read_only:
-            self._tree.check()
+            self._check_created()
             self._logs = Logs(self._tree, self._report, None)
             self._writer: Writer | None = None
         else:
@@ -132,6 +133,16 @@ class JsonStore:
     def close(self) -> None:
         """Let go of the directory. Calling it again does nothing."""
         self._release.close()
+
+    def _check_created(self) -> None:
+        """Refuse a directory that is not there when the store is opened: nobody took it away from under it."""
+        try:
+            self._tree.check()
+        except FileNotFoundError as error:
+            raise StoreUnavailableError(
+                f"there is no store at {self.root}: it was never created; check the path, or let a bot create "
+                "it first"
+            ) from error
 
     def _open_writer(self, opening: contextlib.ExitStack) -> Writer:
         """Lock the directory, mend what a crash left in it, and return its writer."""

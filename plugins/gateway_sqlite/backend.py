@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Final
 
-from gateway.backend import GroupSummary, Health, RangeDigest, Summarize, WriteBatch, WriteReceipt
+from gateway.backend import GroupSummary, Health, RangeDigest, Step, Summarize, WriteBatch, WriteReceipt
 from gateway.errors import StoreError, StoreReadOnlyError
 from gateway.hookspecs import hookimpl
 from gateway.query import Query, ReadRange
@@ -17,6 +18,7 @@ from gateway.records.row import Key, Row
 from gateway_sqlite.checkpoints import Checkpointer
 from gateway_sqlite.connection import StoreConnection
 from gateway_sqlite.health import identity, read_facts
+from gateway_sqlite.presence import Presence
 from gateway_sqlite.readers import Readers
 from gateway_sqlite.reads import get_rows, read_digest, read_page, read_summary
 from gateway_sqlite.settings import SqliteSettings
@@ -56,6 +58,7 @@ class SqliteBackend:
         self._writer = writer
         self._checkpointer = checkpointer
         self._file = identity(path)
+        self._presence = Presence(path, self._file)
 
     def __repr__(self) -> str:
         return f"<SqliteBackend {self._instance} {self._path}>"
@@ -65,10 +68,15 @@ class SqliteBackend:
             raise StoreReadOnlyError("the store was opened to be read only", backend=self._instance)
         return self._writer
 
+    def _apply(self, connection: sqlite3.Connection, steps: Sequence[Step]) -> WriteReceipt:
+        """Store a batch, unless the file is no longer where anybody would find it. Runs on the writer's thread."""
+        self._presence.check()
+        return apply(connection, steps)
+
     @hookimpl
     async def gateway_write(self, batch: WriteBatch) -> WriteReceipt:
         """Store a batch in one transaction."""
-        receipt = await self._writing().run(apply, batch.steps)
+        receipt = await self._writing().run(self._apply, batch.steps)
         if self._checkpointer is not None:
             self._checkpointer.wrote(len(batch.steps))
         return receipt

@@ -11,7 +11,7 @@ from gateway.backend import Health
 from gateway_sqlite.files import log_of
 from gateway_sqlite.settings import SqliteSettings
 
-__all__ = ["INTEGRITY_BYTES", "identity", "read_facts", "read_integrity"]
+__all__ = ["INTEGRITY_BYTES", "Identity", "gone", "identity", "read_facts", "read_integrity"]
 
 INTEGRITY_BYTES: Final = 256 * 1024 * 1024
 """Files up to this size are checked page by page when a store that was opened to be read is asked for its health."""
@@ -29,6 +29,11 @@ def identity(path: Path) -> Identity | None:
     except FileNotFoundError:
         return None
     return (found.st_dev, found.st_ino)
+
+
+def gone(path: Path) -> str:
+    """Return the sentence for a file that is no longer the one that was opened."""
+    return f"{path} was moved, deleted or replaced while it was open; put it back and reopen it"
 
 
 def read_facts(
@@ -50,11 +55,7 @@ def read_facts(
     """
     details = _facts(connection, path) | {"synchronous": settings.synchronous}
     if identity(path) != opened:
-        return Health(
-            ok=False,
-            summary=f"{path} was moved, deleted or replaced while it was open; put it back and reopen it",
-            details=details,
-        )
+        return Health(ok=False, summary=gone(path), details=details)
     if check and path.stat().st_size <= INTEGRITY_BYTES:
         details["integrity"] = read_integrity(connection)
     if details.get("integrity", "ok") != "ok":

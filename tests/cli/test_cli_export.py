@@ -8,7 +8,12 @@ import json
 import subprocess
 import sys
 import time
+from datetime import UTC, datetime
 from typing import Any
+
+import pytest
+
+from gateway import SyncGateway
 
 
 def test_jsonl_holds_every_record_whatever_their_number(workplace: Any) -> None:
@@ -120,3 +125,34 @@ def test_filters_and_times_select_what_is_written(workplace: Any) -> None:
         "desc",
     )
     assert [json.loads(line)["record_id"] for line in done.out.splitlines()] == ["t0005", "t0003"]
+
+
+@pytest.mark.parametrize("trades", [1, 5_000])
+def test_a_reader_that_stops_ends_the_command_quietly(workplace: Any, trades: int) -> None:
+    """As with `| head -1`: no complaint, and the exit code that a shell gives for it, however much was written."""
+    workplace.fill("sqlite", trades=trades, positions=0)
+    command = [sys.executable, "-m", "gateway.cli", "--backends", "sqlite"]
+    for arguments in (("export", "trades"), ("query", "trades")):
+        process = subprocess.Popen([*command, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        assert process.stdout is not None
+        process.stdout.close()
+        assert process.stderr is not None
+        with process.stderr:
+            assert process.stderr.read() == b""
+        assert process.wait(timeout=30) == 141
+
+
+def test_text_that_a_spreadsheet_would_run_is_disarmed_in_csv(workplace: Any) -> None:
+    """Text that begins like a formula gets an apostrophe; negative numbers and JSON lines stay what they are."""
+    names = ["=1+1", "+cmd", "-2", "@sum", "BTC"]
+    with SyncGateway("json", environ={}, env_file=None, data_dir=workplace.path / "storage") as gateway:
+        for name in names:
+            gateway.save_position(
+                condition_id=name, side="YES", entry_price="-0.5", opened_at=datetime(2026, 1, 1, tzinfo=UTC)
+            )
+    command = ("--backends", "json", "export", "positions")
+    table = list(csv.DictReader(io.StringIO(workplace.run(*command, "--format", "csv").out)))
+    assert {row["condition_id"] for row in table} == {"'=1+1", "'+cmd", "'-2", "'@sum", "BTC"}
+    assert {row["entry_price"] for row in table} == {"-0.5"}
+    records = [json.loads(line) for line in workplace.run(*command).out.splitlines()]
+    assert {one["condition_id"] for one in records} == set(names)

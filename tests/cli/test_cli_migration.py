@@ -139,3 +139,46 @@ def test_a_copy_into_a_store_that_a_bot_owns_is_refused(workplace: Any) -> None:
         done = workplace.run(*BOTH, "copy", "--to", "json", "--json")
     assert done.code == 3
     assert done.error["type"] == "StoreLockedError"
+    assert "stop the bot for the time; or let the bot write the key again" in done.error["message"]
+
+
+def test_copy_goes_from_the_store_that_leads_to_the_one_that_follows(workplace: Any) -> None:
+    """After a cutover the mirror gets what it lacks, without anybody saying the direction; each kind its own way."""
+    workplace.fill("sqlite", trades=4, positions=2)
+    workplace.fill("json", trades=0, positions=0)
+    cutover = {"STORAGE_PHASE": "cutover"}
+    differ = workplace.run(*BOTH, "verify", env=cutover).out
+    assert "gateway copy --from sqlite --to json" in differ
+    assert "stop the bot" in differ
+    rehearsed = workplace.run(*BOTH, "copy", "--dry-run", env=cutover).out
+    assert "gateway copy --from sqlite --to json --kind" in rehearsed
+    done = workplace.run(*BOTH, "copy", "--json", env=cutover)
+    assert (done.code, done.json["from"], done.json["to"]) == (0, "sqlite", "json")
+    assert workplace.run(*BOTH, "verify", env=cutover).code == 0
+
+
+def test_kinds_in_different_phases_are_copied_in_different_directions(workplace: Any) -> None:
+    """What leads is asked for each kind, so that one copy serves a migration that is half done."""
+    workplace.fill("sqlite", trades=4, positions=0)
+    workplace.fill("json", trades=0, positions=2)
+    half = {"STORAGE_PHASE": "dual_write", "STORAGE_CUTOVER": "trades"}
+    kinds = {one["kind"]: one for one in workplace.run(*BOTH, "verify", "--json", env=half).json["kinds"]}
+    assert (kinds["trades"]["leader"], kinds["positions"]["leader"]) == ("sqlite", "json")
+    advice = workplace.run(*BOTH, "verify", env=half).out
+    assert "gateway copy --from sqlite --to json --kind trades " in advice
+    assert "gateway copy --from json --to sqlite --kind positions " in advice
+    done = workplace.run(*BOTH, "copy", "--json", env=half)
+    ways = {one["kind"]: (one["from"], one["to"], one["written"]) for one in done.json["kinds"]}
+    assert ways["trades"] == ("sqlite", "json", 4)
+    assert ways["positions"] == ("json", "sqlite", 2)
+    assert (done.json["from"], done.json["to"]) == (None, None)
+    assert workplace.run(*BOTH, "verify", env=half).code == 0
+
+
+def test_where_a_share_is_cut_over_both_directions_are_advised(workplace: Any) -> None:
+    """Each store leads some of the keys, so what is missing on either has to be brought over."""
+    workplace.fill("json", trades=0, positions=2)
+    workplace.fill("sqlite", trades=0, positions=0)
+    advice = workplace.run(*BOTH, "verify", env={"STORAGE_CUTOVER": "positions:25%"}).out
+    assert "gateway copy --from json --to sqlite --kind positions " in advice
+    assert "gateway copy --from sqlite --to json --kind positions " in advice

@@ -14,6 +14,8 @@ from typing import Any
 
 import pytest
 
+from gateway.migration.control import ControlStore, MemberId
+
 BOTH = ("--backends", "json,sqlite")
 
 BOT = """
@@ -205,3 +207,17 @@ def test_a_bot_that_does_not_follow_is_named_and_the_exit_code_says_so(workplace
         assert [(one["pid"], one["follows"]) for one in done.json["members"]] == [(bot.pid, False)]
         os.kill(bot.pid, signal.SIGCONT)
         assert bot.stdout.readline().split()[:2] == ["2", "cutover"]
+
+
+def test_a_bot_with_other_stores_is_warned_about_and_not_counted(workplace: Any) -> None:
+    """A decision about a pair that the running bot does not have is not reported as followed by it."""
+    assert _set(workplace, "shadow_read", "--why", "w").code == 0
+    control = ControlStore(workplace.path / "storage" / "control.db", ("old", "new"))
+    control.beat(MemberId.draw(), 7)
+    for command in (("show",), ("set", "shadow_read", "--why", "w", "--wait", "0")):
+        found = workplace.run(*BOTH, "phase", *command, "--json").json
+        assert found["members"] == []
+        assert [(one["stores"], one["pid"]) for one in found["other_pairs"]] == [("old>new", os.getpid())]
+        shown = workplace.run(*BOTH, "phase", *command).out
+        assert "a bot runs with old>new" in shown
+        assert "this decision is about json>sqlite and does not reach it" in shown

@@ -8,8 +8,9 @@ from datetime import UTC, datetime
 
 import pytest
 
+from gateway.answers import Ack
 from gateway.buffer import Buffer, BufferOptions
-from gateway.errors import QueueFullError, StoreUnavailableError
+from gateway.errors import GatewayClosedError, MirrorWriteError, QueueFullError, StoreUnavailableError
 from gateway.outcomes import FullPolicy
 from gateway.records import ORDER_BOOK_SNAPSHOTS, OrderBookSnapshot, Row
 from gateway.records.stamp import Stamper
@@ -92,7 +93,7 @@ async def test_flush_counts_and_empties() -> None:
         await buffer.add(snapshot())
     assert await buffer.flush() == 7
     assert await buffer.flush() == 0
-    assert buffer.counters() == {"buffered": 0, "flushed": 7, "failures": 0}
+    assert buffer.counters() == {"buffered": 0, "flushed": 7, "failures": 0, "unmirrored": 0}
     await buffer.close()
 
 
@@ -180,3 +181,49 @@ async def test_close_says_what_is_lost() -> None:
     with pytest.raises(StoreUnavailableError) as caught:
         await buffer.close()
     assert caught.value.__notes__ == ["3 buffered rows could not be written before closing and are lost"]
+
+
+async def test_rows_that_only_a_mirror_lacks_leave_the_buffer() -> None:
+    """The primary has them, so the bot goes on; they are counted, and nothing is called lost."""
+    sink = Sink()
+
+    async def write(rows: Sequence[Row]) -> None:
+        await sink(rows)
+        raise MirrorWriteError(
+            Ack("order_book_snapshots", (), None, 1, "old"), {"new": StoreUnavailableError("down")}
+        )
+
+    buffer = Buffer(write, BufferOptions(rows=100, seconds=3600))
+    for _ in range(5):
+        await buffer.add(snapshot())
+    with pytest.raises(MirrorWriteError):
+        await buffer.flush()
+    assert buffer.counters() == {"buffered": 0, "flushed": 5, "failures": 0, "unmirrored": 5}
+    await buffer.add(snapshot())
+    with pytest.raises(MirrorWriteError) as caught:
+        await buffer.close()
+    assert not hasattr(caught.value, "__notes__")
+    assert len(sink.rows) == 6
+
+
+async def test_a_closing_buffer_takes_no_more_rows() -> None:
+    """Every row whose add returned is written; the others learn that the buffer is closed, also those that waited."""
+    sink = Sink()
+    sink.gate.clear()
+    buffer = Buffer(sink, BufferOptions(rows=5, seconds=3600, capacity=10))
+    taken: list[Row] = []
+
+    async def add(row: Row) -> None:
+        await buffer.add(row)
+        taken.append(row)
+
+    adding = [asyncio.create_task(add(snapshot())) for _ in range(20)]
+    for _ in range(5):
+        await asyncio.sleep(0)
+    closing = asyncio.create_task(buffer.close())
+    await asyncio.sleep(0)
+    sink.gate.set()
+    await closing
+    results = await asyncio.gather(*adding, return_exceptions=True)
+    assert sink.rows == taken
+    assert {type(result) for result in results} == {type(None), GatewayClosedError}

@@ -183,6 +183,19 @@ def test_members_are_those_heard_of_lately(control: ControlStore) -> None:
     assert [member.id for member in control.members()] == [two]
 
 
+def test_members_belong_to_a_pair_of_stores(control: ControlStore, path: Path) -> None:
+    """A bot with other stores is no member of this migration, and is found apart from its members."""
+    here, there = MemberId("a" * 16, "host", 1), MemberId("b" * 16, "host", 2)
+    other = ControlStore(path, ("new", "third"))
+    control.beat(here, 0)
+    other.beat(there, 4)
+    assert [member.id for member in control.members()] == [here]
+    assert [(member.id, member.pair) for member in control.other_members()] == [(there, "new>third")]
+    assert [member.id for member in other.members()] == [there]
+    other.leave(there)
+    assert control.other_members() == ()
+
+
 def test_a_member_id_names_this_process() -> None:
     """Two gateways of one process have its number and different instances."""
     one, two = MemberId.draw(), MemberId.draw()

@@ -159,3 +159,35 @@ async def test_closing_twice_is_fine_and_health_never_raises() -> None:
     await store.close()
     await store.close()
     assert not (await store.health()).ok
+
+
+@pytest.mark.parametrize(
+    ("hook", "says"), [("gateway_write", "instead of a WriteReceipt"), ("gateway_get", "for each of 2 keys")]
+)
+async def test_an_answer_that_breaks_the_contract_names_the_plugin(hook: str, says: str) -> None:
+    """A receipt that is none, or too few rows, is a StoreError that blames the plugin, not a crash further up."""
+
+    class Sloppy:
+        @hookimpl
+        async def gateway_write(self, batch: WriteBatch) -> None:
+            """Answer nothing."""
+
+        @hookimpl
+        async def gateway_get(self, kind: Any, tenant: str, keys: Any) -> list[None]:  # noqa: ARG002 - pluggy goes by names
+            """Answer one row, whatever was asked."""
+            return [None]
+
+        @hookimpl
+        async def gateway_close(self) -> None:
+            """Nothing to release."""
+
+    async def opened(_: OpenContext) -> Any:
+        return Sloppy()
+
+    store = await open_store(replace(MEMORY, open=opened), context("sloppy"))
+    with pytest.raises(StoreError, match=f"sloppy: {hook} .*{says}; this is a fault of the memory plugin"):
+        if hook == "gateway_write":
+            await store.write(WriteBatch((trade(),)))
+        else:
+            await store.get(TRADES, DEFAULT_TENANT, (("a",), ("b",)))
+    await store.close()

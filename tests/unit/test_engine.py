@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from gateway.backend import KeyRef
-from gateway.changes import StatsChange
+from gateway.changes import DeleteChange, StatsChange
 from gateway.engine import Engine
 from gateway.errors import MirrorWriteError, StoreError, StoreFullError
 from gateway.migration.phases import ORDER, Phase
@@ -189,7 +189,7 @@ async def test_history_loses_against_what_is_there(open_gated: Open) -> None:
     """A row stamped with an old time never replaces a live one."""
     engine, _, _ = await engine_on(open_gated, Phase.DUAL_WRITE)
     await engine.put(POSITIONS, position("c", 2))
-    await engine.put_rows([engine.stamper.stamp(POSITIONS, position("c", 1), at=NOW)])
+    await engine.put_rows([engine.stamper.stamp(POSITIONS, position("c", 1), at=NOW)], latest=False)
     assert await held(engine, "old", "c") == 2
     await engine.close()
 
@@ -221,3 +221,67 @@ def test_every_phase_has_a_route() -> None:
     """The plan answers for all phases; a missing one would be found by a bot at three in the morning."""
     for phase in ORDER:
         assert plan(phase).listing(TRADES).primary in {"old", "new"}
+
+
+async def test_a_change_on_a_new_store_that_lacks_the_row_starts_from_the_old_one(open_gated: Open) -> None:
+    """Cut over without copying, a delta still adds to the real totals, and the way back keeps them."""
+    engine, _, _ = await engine_on(open_gated, Phase.LEGACY)
+    day, note = KeyRef(DAILY_STATS, ("2026-03-12",)), KeyRef(OPERATIONS, ("a",))
+    await engine.update(
+        day, (day, note), StatsChange(engine.stamper, "2026-03-12", {"total_trades": 30}, None, "a", NOW)
+    )
+    engine.switch(plan(Phase.CUTOVER))
+    again = KeyRef(OPERATIONS, ("b",))
+    change = StatsChange(engine.stamper, "2026-03-12", {"total_trades": 1}, None, "b", NOW)
+    await engine.update(day, (day, again), change)
+    assert change.result is not None
+    assert change.result.total_trades == 31
+    for store in engine.stores.values():
+        (row,) = await store.get(DAILY_STATS, DEFAULT_TENANT, (day.key,))
+        assert row is not None
+        assert dict(row.record())["total_trades"] == 31
+    await engine.close()
+
+
+async def test_a_save_after_a_flip_is_not_undone_by_a_delete_before_it(open_gated: Open) -> None:
+    """A delete still on its way along the old route cannot win against what was saved, and acknowledged, later."""
+    engine, old, _ = await engine_on(open_gated, Phase.SHADOW_READ)
+    await engine.put(POSITIONS, position("c", 1))
+    old.gate.clear()
+    old.entered.clear()
+    ref = KeyRef(POSITIONS, ("c",))
+    delete = asyncio.create_task(engine.update(ref, (ref,), DeleteChange(engine.stamper, POSITIONS, ("c",))))
+    await old.entered.wait()
+    engine.switch(plan(Phase.CUTOVER))
+    save = asyncio.create_task(engine.put(POSITIONS, position("c", 9)))
+    for _ in range(10):
+        await asyncio.sleep(0)
+    old.gate.set()
+    await asyncio.gather(delete, save)
+    assert [await held(engine, name, "c") for name in ("old", "new")] == [9, 9]
+    await engine.close()
+
+
+async def test_put_many_wins_against_a_clock_that_is_ahead(open_gated: Open) -> None:
+    """States written in bulk are what is true now, like single ones; the last of a key given twice wins."""
+    engine, _, _ = await engine_on(open_gated, Phase.DUAL_WRITE)
+    ahead = Stamper()
+    ahead.clock.observe((int(datetime.now(UTC).timestamp() * 1000) + 30_000) << 16)
+    await engine.put_rows([ahead.stamp(POSITIONS, position("c", 1))])
+    await engine.put_many([position("c", 2), position("d", 2), position("c", 3)], lambda _: POSITIONS)
+    assert [await held(engine, name, "c") for name in ("old", "new")] == [3, 3]
+    assert await held(engine, "new", "d") == 2
+    await engine.close()
+
+
+async def test_a_failed_insert_says_how_to_repeat_it(open_gated: Open) -> None:
+    """The error carries the record id, so that the repetition is the same trade."""
+    engine, old, _ = await engine_on(open_gated, Phase.LEGACY)
+    old.faults.append(StoreFullError("no space left"))
+    trade = Trade(
+        timestamp=NOW, market_name="M", action="buy", side="YES", price=Decimal(1), amount=Decimal(1)
+    )
+    with pytest.raises(StoreFullError, match="repeat the call with record_id='") as caught:
+        await engine.put(TRADES, trade)
+    assert set(caught.value.retry_with) == {"record_id"}
+    await engine.close()

@@ -75,6 +75,7 @@ def test_time_bounds_include_the_beginning_and_not_the_end() -> None:
 def test_a_day_is_the_same_as_text_and_as_date(day: date) -> None:
     """A day has 24 hours of UTC, however it is written."""
     begin, end = day_bounds(day)
+    assert end is not None
     assert (begin, end) == day_bounds(day.isoformat())
     assert begin.date() == day
     assert (end - begin).total_seconds() == 86_400

@@ -20,8 +20,8 @@ from gateway.errors import (
     StoreUnavailableError,
     WriteRejectedError,
 )
-from gateway.lanes import Lane
-from gateway.outcomes import FullPolicy, LaneOptions
+from gateway.lanes import Lane, close_lanes
+from gateway.outcomes import Computed, FullPolicy, LaneOptions
 from gateway.records import POSITIONS, TRADES, Position, Row, Trade
 from gateway.records.stamp import DEFAULT_TENANT, Stamper
 
@@ -323,3 +323,73 @@ async def test_the_result_of_an_update_is_what_the_mirror_gets(open_gated: Open)
     assert gated.batches == [1]
     for lane in lanes:
         await lane.close()
+
+
+async def test_lanes_that_follow_one_another_close_in_any_order(open_gated: Open) -> None:
+    """Closing while both stores have writes under way finishes all of them, whichever lane is closed first."""
+    first, gated = await open_gated("a")
+    second, _ = await open_gated("b")
+    lanes = Lane(first), Lane(second)
+    gated.gate.clear()
+    writes = [asyncio.create_task(lanes[1].write((trade(at),), (lanes[0],))) for at in range(10)]
+    await gated.entered.wait()
+    closing = asyncio.create_task(close_lanes(lanes))
+    await asyncio.sleep(0)
+    gated.gate.set()
+    await closing
+    assert {outcome.mirrored for outcome in await asyncio.gather(*writes)} == {("a",)}
+
+
+async def test_nobody_waits_for_ever_on_a_closed_lane(open_gated: Open) -> None:
+    """Writers that go on while a lane is closed all learn that it is closed."""
+    store, _ = await open_gated("a")
+    lane = Lane(store, LaneOptions(rows=3))
+
+    async def work() -> int:
+        count = 0
+        while True:
+            try:
+                await lane.write((trade(count),))
+            except GatewayClosedError:
+                return count
+            count += 1
+            await asyncio.sleep(0)
+
+    workers = [asyncio.create_task(work()) for _ in range(16)]
+    for _ in range(20):
+        await asyncio.sleep(0)
+    await lane.close()
+    async with asyncio.timeout(10):
+        counts = await asyncio.gather(*workers)
+    assert sum(counts) == lane.counters()["rows"]
+
+
+async def test_each_caller_gets_an_error_of_its_own(open_gated: Open) -> None:
+    """What one caller of a failed batch notes on its error does not appear on another's."""
+    store, backend = await open_gated("a")
+    lane = Lane(store, LaneOptions(retry=0))
+    backend.gate.clear()
+    first = asyncio.create_task(lane.write((trade(),)))
+    await backend.entered.wait()
+    rest = [asyncio.create_task(lane.write((trade(at),))) for at in range(3)]
+    await asyncio.sleep(0)
+    backend.faults = [None, StoreUnavailableError("down")]
+    backend.gate.set()
+    await first
+    errors = await asyncio.gather(*rest, return_exceptions=True)
+    assert [str(error) for error in errors] == ["a: down"] * 3
+    assert len({id(error) for error in errors}) == 3
+    await lane.close()
+
+
+async def test_what_an_update_finds_done_still_reaches_the_mirror(open_gated: Open) -> None:
+    """After a lost answer the primary has the rows already; the repetition brings them to the mirror."""
+    primary, _ = await open_gated("a")
+    mirror, _ = await open_gated("b")
+    lanes = Lane(primary), Lane(mirror)
+    row = position(5)
+    await lanes[0].write((row,))
+    update = Update(DEFAULT_TENANT, (KeyRef(POSITIONS, ("c",)),), Computed(lambda current: (current[0],)))  # type: ignore[arg-type, return-value] # the row is there
+    await lanes[0].write((update,), (lanes[1],))
+    assert await mirror.get(POSITIONS, DEFAULT_TENANT, (("c",),)) == [row]
+    await close_lanes(lanes)

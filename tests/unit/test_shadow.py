@@ -333,3 +333,27 @@ async def test_a_listing_in_another_order_diverges(bench: Bench, monkeypatch: py
     await shadow.aclose()
     assert bench.outcomes() == {"shadow_diverged": 1}
     assert [one.reason for one in await bench.listed()] == ["listed in another order"]
+
+
+async def test_a_new_difference_keeps_the_comparison_going(bench: Bench) -> None:
+    """When one row catches up while another goes missing, the look after that finds the other: diverged."""
+    shadow = bench.reader(delays=(0.0,) * 3)
+    first, second = bench.row("first"), bench.row("second")
+    await bench.put(first, bench.old)
+    writes: list[asyncio.Future[None]] = []
+
+    async def swap() -> None:
+        await bench.put(first, bench.new)
+        await bench.put(second, bench.old)
+
+    def once() -> None:
+        if bench.gate.calls == 2:
+            writes.append(asyncio.ensure_future(swap()))
+
+    bench.gate.before = once
+    shadow.offer_query(bench.old, bench.new, LISTING, await bench.old.query(LISTING))
+    await shadow.aclose()
+    await asyncio.gather(*writes)
+    assert len(writes) == 1
+    assert bench.outcomes() == {"shadow_diverged": 1}
+    assert [one.key for one in await bench.listed()] == [("second",)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import re
 import secrets
 import sys
 from collections.abc import Callable, Iterator
@@ -21,10 +22,14 @@ from gateway.errors import ConfigurationError
 from gateway.query import Query
 from gateway.records.kind import KindSpec
 from gateway.records.row import Row
+from gateway.records.types import StorageType
 
 __all__ = ["export_records", "opened"]
 
 _PAGE: Final = 1_000
+_FORMULA: Final = ("=", "+", "-", "@")
+"""What makes a spreadsheet take a cell for a formula and run it; names of markets come from strangers."""
+_NUMBER: Final = re.compile(r"-?[0-9.]+", re.ASCII)
 
 Writer = Callable[[Row], None]
 
@@ -107,17 +112,24 @@ def _json_lines(kind: KindSpec, stream: TextIO) -> Writer:  # noqa: ARG001 - as 
 def _table(kind: KindSpec, stream: TextIO) -> Writer:
     table = csv.writer(stream)
     table.writerow(kind.field_names)
+    storages = [spec.storage for spec in kind.fields]
 
     def write(row: Row) -> None:
-        table.writerow([_plain(value) for value in fields_of(row).values()])
+        table.writerow(map(_plain, storages, fields_of(row).values()))
 
     return write
 
 
-def _plain(value: Any) -> Any:
+def _plain(storage: StorageType, value: Any) -> Any:
+    """Return a value as a cell; text that a spreadsheet would run gets an apostrophe before it."""
     if isinstance(value, dict | list):
         return json.dumps(value, ensure_ascii=False)
-    return str(value).lower() if isinstance(value, bool) else value
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, str) and value.startswith(_FORMULA):
+        money = storage is StorageType.MONEY and _NUMBER.fullmatch(value)
+        return value if money else f"'{value}"
+    return value
 
 
 _WRITERS: Final[dict[str, Callable[[KindSpec, TextIO], Writer]]] = {"jsonl": _json_lines, "csv": _table}

@@ -92,6 +92,7 @@ def show_phases(session: Session, *, history: int, as_json: bool) -> None:
         "epoch": state.epoch,
         "phases": standing(session, state),
         "members": [_member(one, state.epoch) for one in live_members(session.control)],
+        "other_pairs": _other_pairs(session.control),
         "history": [_change(one) for one in changes],
     }
     if as_json:
@@ -102,6 +103,7 @@ def show_phases(session: Session, *, history: int, as_json: bool) -> None:
     print_table(columns, [[_shown(name, one[name]) for name in columns] for one in found["phases"]])
     print_line("")
     _print_members(found["members"])
+    _print_other_pairs(found["other_pairs"], session.control.pair)
     if changes:
         print_line("")
         columns = ("epoch", "when", "kind", "before", "after", "who", "why", "stores")
@@ -138,12 +140,13 @@ def set_phases(session: Session, step: Step, *, as_json: bool) -> ExitCode:
         "epoch": epoch,
         "changes": [_change(one) for one in changes],
         "members": [_member(one, epoch) for one in members],
+        "other_pairs": _other_pairs(session.control),
         "followed": not behind,
     }
     if as_json:
         print_json(found)
     else:
-        _print_step(found, phase)
+        _print_step(found, phase, session.control.pair)
     return ExitCode.PROBLEM if behind else ExitCode.OK
 
 
@@ -183,8 +186,12 @@ def _check_all(session: Session, kinds: Sequence[str], wanted: KindPlan) -> None
 
 def live_members(control: ControlStore) -> tuple[Member, ...]:
     """Return the gateways that run, without those of this machine whose process is gone."""
+    return _alive(control.members())
+
+
+def _alive(members: Sequence[Member]) -> tuple[Member, ...]:
     here = socket.gethostname()
-    return tuple(one for one in control.members() if one.id.host != here or _runs(one.id.pid))
+    return tuple(one for one in members if one.id.host != here or _runs(one.id.pid))
 
 
 def _runs(pid: int) -> bool:
@@ -229,6 +236,21 @@ def _member(one: Member, epoch: int) -> dict[str, Any]:
     }
 
 
+def _other_pairs(control: ControlStore) -> list[dict[str, Any]]:
+    """Return the bots that run with other stores, by pair: a decision about this one does not reach them."""
+    return [
+        {
+            "stores": one.pair,
+            "host": one.id.host,
+            "pid": one.id.pid,
+            "instance": one.id.instance,
+            "epoch": one.epoch,
+            "seen_at": time_text(one.seen_at),
+        }
+        for one in _alive(control.other_members())
+    ]
+
+
 def _change(one: Change) -> dict[str, Any]:
     return {
         "epoch": one.epoch,
@@ -258,11 +280,20 @@ def _print_members(members: Sequence[dict[str, Any]]) -> None:
     )
 
 
+def _print_other_pairs(others: Sequence[dict[str, Any]], pair: str) -> None:
+    for one in others:
+        print_line(
+            f"a bot runs with {one['stores']} (process {one['pid']} on {one['host']}); this decision is about "
+            f"{pair} and does not reach it: give the command the bot's STORAGE_BACKENDS",
+            "bold red",
+        )
+
+
 def _text(value: Any) -> Any:
     return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
-def _print_step(found: dict[str, Any], phase: Phase) -> None:
+def _print_step(found: dict[str, Any], phase: Phase, pair: str) -> None:
     for one in found["changes"]:
         name = "all kinds" if one["kind"] == ALL_KINDS else one["kind"]
         print_line(
@@ -271,6 +302,7 @@ def _print_step(found: dict[str, Any], phase: Phase) -> None:
             "bold",
         )
     _print_members(found["members"])
+    _print_other_pairs(found["other_pairs"], pair)
     if not found["followed"]:
         print_line(
             "not every bot follows yet; they will once they see the control store "

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Final
 
+from gateway.cli.actions.copying import copy_command, direction_of
 from gateway.cli.exits import ExitCode
 from gateway.cli.output import print_empty, print_json, print_line, print_next, print_table
 from gateway.cli.progress import metered
@@ -28,7 +29,11 @@ def verify_kinds(session: Session, names: Sequence[str], *, deep: bool, as_json:
         StoreError: A store cannot answer, so nothing is proven.
     """
     if len(session.instances) == 2:
-        kinds = [_compared(one) for one in session.run(_compare(session, names, deep=deep))]
+        plan, specs = session.plan(), session.registry.kinds
+        kinds = [
+            _compared(one, plan.plan_of(specs.get(one.kind)).share)
+            for one in session.run(_compare(session, names, deep=deep))
+        ]
     elif deep:
         kinds = [_checked(one) for one in session.run(_check(session, names))]
     else:
@@ -55,8 +60,7 @@ async def _compare(session: Session, names: Sequence[str], *, deep: bool) -> lis
     async with session.stores(*session.instances) as stores:
         with metered() as meter:
             for kind in session.kinds(names):
-                left = plan.listing(kind).primary
-                right = next(name for name in session.instances if name != left)
+                left, right = direction_of(plan, kind)
                 report = await verify_kind(
                     stores[left],
                     stores[right],
@@ -85,10 +89,12 @@ async def _check(session: Session, names: Sequence[str]) -> list[IntegrityReport
     return reports
 
 
-def _compared(one: VerifyReport) -> dict[str, Any]:
+def _compared(one: VerifyReport, share: float) -> dict[str, Any]:
     return {
         "kind": one.kind,
         "ok": one.ok,
+        "leader": one.left,
+        "share": share,
         "rows": {one.left: one.rows_left, one.right: one.rows_right},
         "differing": len(one.differing) + one.more,
         "differences": [_difference(one, found) for found in one.differing],
@@ -117,6 +123,8 @@ def _checked(one: IntegrityReport) -> dict[str, Any]:
     return {
         "kind": one.kind,
         "ok": one.ok,
+        "leader": one.store,
+        "share": 0.0,
         "rows": {one.store: one.rows},
         "differing": len(one.damaged) + one.more,
         "differences": damaged,
@@ -170,9 +178,25 @@ def _print_verdict(found: dict[str, Any]) -> None:
         return
     print_line("they differ" if len(names) == 2 else f"{names[0]} holds damaged rows", "bold red")
     if len(names) == 2:
-        print_next(
-            (
-                "gateway copy      (brings over what is missing or older)",
-                "gateway verify --deep   (finds rows that were damaged)",
-            )
+        print_next((*_copies(found), "gateway verify --deep   (finds rows that were damaged)"))
+        print_line(
+            "a copy into a store that is locked by the running bot: stop the bot for it, or let the bot write "
+            "the key again"
         )
+
+
+def _copies(found: dict[str, Any]) -> list[str]:
+    """Return what brings over the rows that the follower of a kind lacks, a command for each direction."""
+    first, second = found["stores"]
+    others = {first: second, second: first}
+    differing: dict[str, list[str]] = {}
+    for one in found["kinds"]:
+        if one["ok"]:
+            continue
+        differing.setdefault(one["leader"], []).append(one["kind"])
+        if 0 < one["share"] < 100:  # the other store leads some of the keys
+            differing.setdefault(others[one["leader"]], []).append(one["kind"])
+    return [
+        f"{copy_command((leader, others[leader]), kinds)}   (brings over what is missing or older)"
+        for leader, kinds in differing.items()
+    ]

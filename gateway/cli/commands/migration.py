@@ -22,7 +22,8 @@ def copy(
     context: typer.Context,
     kinds: Kinds = None,
     source: Annotated[
-        str | None, typer.Option("--from", metavar="NAME", help="Store to read; by default the old one.")
+        str | None,
+        typer.Option("--from", metavar="NAME", help="Store to read; by default the one that leads now."),
     ] = None,
     target: Annotated[
         str | None, typer.Option("--to", metavar="NAME", help="Store to write; by default the other one.")
@@ -38,7 +39,7 @@ def copy(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Copy history from the old store to the new one, beside running bots; repeat it as you like."""
+    """Copy history from the store that leads each kind to the one that follows; repeat it as you like."""
     from gateway.cli.actions.copying import Copying, copy_kinds
 
     wanted = Copying(tuple(kinds or ()), source, target, dry_run, rate)

@@ -53,7 +53,7 @@ async def test_a_store_opened_to_look_at_it_is_checked(
 @pytest.mark.parametrize("replace", [False, True])
 @pytest.mark.anyio
 async def test_a_file_that_went_away_is_noticed(backend: SqliteBackend, path: Path, replace: bool) -> None:
-    """A file deleted or replaced under a running bot takes writes that nobody will find; health says so."""
+    """Health says that a file was deleted or replaced under a running bot."""
 
     def take_away() -> None:
         path.rename(path.with_name("elsewhere.db"))

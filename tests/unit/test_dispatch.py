@@ -185,9 +185,10 @@ async def test_an_answer_that_breaks_the_contract_names_the_plugin(hook: str, sa
         return Sloppy()
 
     store = await open_store(replace(MEMORY, open=opened), context("sloppy"))
+    calls: dict[str, Callable[[], Awaitable[Any]]] = {
+        "gateway_write": lambda: store.write(WriteBatch((trade(),))),
+        "gateway_get": lambda: store.get(TRADES, DEFAULT_TENANT, (("a",), ("b",))),
+    }
     with pytest.raises(StoreError, match=f"sloppy: {hook} .*{says}; this is a fault of the memory plugin"):
-        if hook == "gateway_write":
-            await store.write(WriteBatch((trade(),)))
-        else:
-            await store.get(TRADES, DEFAULT_TENANT, (("a",), ("b",)))
+        await calls[hook]()
     await store.close()

@@ -13,7 +13,7 @@ from gateway.api import Ack, Order, Session
 from gateway.backend import KeyRef, Summarize
 from gateway.calls import RecordCalls
 from gateway.changes import CloseChange, StatsChange
-from gateway.errors import InvalidRecordError
+from gateway.errors import InvalidRecordError, StoreError
 from gateway.fields import AlertFields, EventFields, Number, PositionFields, SnapshotFields, TradeFields
 from gateway.filters import day_bounds, key_of
 from gateway.records.activity import ALERTS, DAILY_STATS, EVENTS, OPERATIONS, Alert, DailyStats, Event
@@ -243,7 +243,11 @@ class BotCalls(RecordCalls):
         lead = KeyRef(DAILY_STATS, (day,))
         noted = (KeyRef(OPERATIONS, (operation,)),) if operation is not None else ()
         change = StatsChange(self.engine.stamper, day, deltas, balance, operation, datetime.now(UTC))
-        await self.engine.update(lead, (lead, *noted), change)
+        try:
+            await self.engine.update(lead, (lead, *noted), change)
+        except StoreError as error:
+            error.retry_with = {"operation_id": operation} if operation is not None else {}
+            raise
         return cast("DailyStats", change.result)
 
 

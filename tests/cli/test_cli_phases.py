@@ -62,7 +62,7 @@ def _bot(workplace: Any) -> Iterator[subprocess.Popen[str]]:
 
 
 def _set(workplace: Any, *args: str) -> Any:
-    return workplace.run(*BOTH, "phase", "set", *args, "--wait", "0", "--json")
+    return workplace.run(*BOTH, "phase", "set", *args, "--wait", "0", "--force", "--json")
 
 
 def test_a_step_is_recorded_with_who_why_and_when(workplace: Any) -> None:
@@ -221,3 +221,27 @@ def test_a_bot_with_other_stores_is_warned_about_and_not_counted(workplace: Any)
         shown = workplace.run(*BOTH, "phase", *command).out
         assert "a bot runs with old>new" in shown
         assert "this decision is about json>sqlite and does not reach it" in shown
+
+
+def test_the_new_store_leads_only_with_proof(workplace: Any) -> None:
+    """A cutover of stores that differ is refused with the kinds; copying makes it possible, and so does --force."""
+    workplace.fill("json")
+    workplace.fill("sqlite", trades=1, positions=0)
+    step = (*BOTH, "phase", "set")
+    assert workplace.run(*step, "shadow_read", "--why", "w", "--wait", "0").code == 0
+    refused = workplace.run(*step, "cutover", "--why", "in a hurry", "--wait", "0")
+    assert refused.code == 2
+    assert "the stores do not agree on trades" in refused.err
+    assert "--force" in refused.err
+    share = workplace.run(
+        *step, "shadow_read", "--kind", "positions", "--share", "25%", "--why", "w", "--wait", "0"
+    )
+    assert "the stores do not agree on positions (3 keys)" in share.err
+    assert workplace.run(*BOTH, "phase", "show", "--json").json["phases"][0]["phase"] == "shadow_read"
+    forced = workplace.run(*step, "cutover", "--why", "in a hurry", "--force", "--wait", "0", "--json")
+    assert forced.json["changes"][0]["why"] == "in a hurry (forced: not verified)"
+    assert workplace.run(*step, "shadow_read", "--why", "back", "--wait", "0").code == 0
+    assert workplace.run(*BOTH, "copy").code == 0
+    assert workplace.run(*BOTH, "copy", "--from", "sqlite", "--to", "json").code == 0
+    proven = workplace.run(*step, "cutover", "--why", "copied and verified", "--wait", "0", "--json")
+    assert proven.json["changes"][0]["why"] == "copied and verified"

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from gateway.cli.actions.verifying import compare_kinds
 from gateway.cli.arguments import parse_share
 from gateway.cli.exits import ExitCode
 from gateway.cli.output import print_json, print_line, print_next, print_table
@@ -24,6 +25,8 @@ from gateway.routing import KindPlan
 __all__ = ["Step", "live_members", "set_phases", "show_phases", "standing"]
 
 _LOOK: Final = 0.05
+_NEEDS_PROOF: Final = {Phase.CUTOVER, Phase.COMPLETE}
+_FORCED: Final = " (forced: not verified)"
 
 _NEXT: Final = {
     Phase.LEGACY: (),
@@ -50,6 +53,7 @@ class Step:
         who: Who decides; None means the user of this process.
         why: The reason.
         wait: Seconds to wait for the running bots.
+        force: Let the new store lead without proof.
     """
 
     phase: str
@@ -58,6 +62,7 @@ class Step:
     who: str | None
     why: str
     wait: float
+    force: bool = False
 
 
 def standing(session: Session, state: ControlState) -> list[dict[str, Any]]:
@@ -118,12 +123,19 @@ def set_phases(session: Session, step: Step, *, as_json: bool) -> ExitCode:
     """Take a step for the kinds named, wait for the bots, and say who follows.
 
     Raises:
-        PhaseError: The step skips a phase or leaves the last, for one of the kinds; nothing was changed.
+        PhaseError: The step skips a phase or leaves the last, for one of the kinds, or the new store would lead
+            without agreeing with the old one; nothing was changed.
         ConfigurationError: The phase, the share or the control store is no such thing.
     """
     phase, share = _phase_of(step.phase), parse_share(step.share)
     kinds = _leading(session, step.kinds)
     _check_all(session, kinds, KindPlan(phase, share))
+    why = step.why
+    if share or phase in _NEEDS_PROOF:
+        if step.force:
+            why += _FORCED
+        else:
+            _prove(session, step.kinds)
     who = step.who if step.who is not None else getpass.getuser()
     base = session.configuration.plan
     # Bots report once there is a control store, so the first step has to wait for whoever is there.
@@ -131,8 +143,7 @@ def set_phases(session: Session, step: Step, *, as_json: bool) -> ExitCode:
         0.0 if session.control.file.present() else max(1.0, 4 * session.configuration.settings.control_poll)
     )
     changes = [
-        session.control.set_phase(kind, phase, share=share, who=who, why=step.why, base=base)
-        for kind in kinds
+        session.control.set_phase(kind, phase, share=share, who=who, why=why, base=base) for kind in kinds
     ]
     epoch = changes[-1].epoch
     behind, members = _await_members(session.control, epoch, step.wait, settle)
@@ -148,6 +159,22 @@ def set_phases(session: Session, step: Step, *, as_json: bool) -> ExitCode:
     else:
         _print_step(found, phase, session.control.pair)
     return ExitCode.PROBLEM if behind else ExitCode.OK
+
+
+def _prove(session: Session, names: Sequence[str]) -> None:
+    """Make sure that the stores agree before the new one leads.
+
+    Raises:
+        PhaseError: They do not; the message names the kinds.
+        StoreError: One cannot be asked, so nothing is proven.
+    """
+    reports = session.run(compare_kinds(session, names, deep=False))
+    wrong = [f"{one.kind} ({len(one.differing) + one.more} keys)" for one in reports if not one.ok]
+    if wrong:
+        raise PhaseError(
+            f"the stores do not agree on {', '.join(wrong)}; run `gateway copy`, then `gateway verify`. "
+            "To let the new store lead all the same, add --force, which is kept with the decision"
+        )
 
 
 def _phase_of(text: str) -> Phase:
@@ -174,13 +201,14 @@ def _leading(session: Session, names: Sequence[str]) -> tuple[str, ...]:
 
 def _check_all(session: Session, kinds: Sequence[str], wanted: KindPlan) -> None:
     """Refuse the step for all kinds if one of them cannot take it, before any was moved."""
-    if len(kinds) < 2:
-        return
     plan = session.plan()
-    for kind in kinds:
+    every = [kind.name for kind in session.registry.kinds] if kinds == (ALL_KINDS,) else kinds
+    for kind in every:
         try:
             check_move(plan.plan_of(session.kind(kind)), wanted)
         except PhaseError as error:
+            if len(kinds) < 2:
+                raise
             raise PhaseError(f"{kind}: {error} (nothing was changed for the other kinds either)") from error
 
 

@@ -15,7 +15,7 @@ from gateway.errors import ConfigurationError
 from gateway.migration.integrity import IntegrityReport, check_integrity
 from gateway.migration.verify import KeyDifference, VerifyReport, verify_kind
 
-__all__ = ["verify_kinds"]
+__all__ = ["compare_kinds", "verify_kinds"]
 
 _SHOWN: Final = 20
 _DAMAGED: Final = "damaged: its values do not give its digest"
@@ -32,7 +32,7 @@ def verify_kinds(session: Session, names: Sequence[str], *, deep: bool, as_json:
         plan, specs = session.plan(), session.registry.kinds
         kinds = [
             _compared(one, plan.plan_of(specs.get(one.kind)).share)
-            for one in session.run(_compare(session, names, deep=deep))
+            for one in session.run(compare_kinds(session, names, deep=deep))
         ]
     elif deep:
         kinds = [_checked(one) for one in session.run(_check(session, names))]
@@ -54,7 +54,7 @@ def verify_kinds(session: Session, names: Sequence[str], *, deep: bool, as_json:
     return ExitCode.OK if found["ok"] else ExitCode.PROBLEM
 
 
-async def _compare(session: Session, names: Sequence[str], *, deep: bool) -> list[VerifyReport]:
+async def compare_kinds(session: Session, names: Sequence[str], *, deep: bool) -> list[VerifyReport]:
     """Verify each kind, the store that leads it now on the left."""
     plan, reports = session.plan(), []
     async with session.stores(*session.instances) as stores:

@@ -70,10 +70,16 @@ def set_(
             help="How long to wait until every running bot follows.",
         ),
     ] = 2.0,
+    force: Annotated[
+        bool,
+        typer.Option(
+            "--force", help="Let the new store lead without proof that it agrees; kept with the decision."
+        ),
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Move all kinds, or some, to a neighbouring phase. Running bots follow within a second."""
     from gateway.cli.actions.phases import Step, set_phases
 
-    step = Step(phase, tuple(kinds or ()), share, who, why, wait)
+    step = Step(phase, tuple(kinds or ()), share, who, why, wait, force)
     raise typer.Exit(set_phases(session_of(context), step, as_json=as_json))

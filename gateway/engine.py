@@ -209,8 +209,12 @@ class Engine:
         if self._settling is not None and any(row.kind.shape is not Shape.LOG for row in rows):
             await self._settled()
         ways: dict[Path, list[Row]] = {}
-        for row in rows:
-            ways.setdefault(self.path(row.kind, row.key), []).append(row)
+        for kind, group in groupby(rows, lambda row: row.kind):
+            if not self._plan.keyed(kind):
+                ways.setdefault(self.path(kind, ()), []).extend(group)
+                continue
+            for row in group:
+                ways.setdefault(self.path(kind, row.key), []).append(row)
         chunks = [(path, part) for path, own in ways.items() for part in _chunks(own)]
         outcomes = await asyncio.gather(
             *(self._put_chunk(path, part, latest) for path, part in chunks), return_exceptions=True

@@ -21,7 +21,7 @@ __all__ = ["GATEWAY_COLUMNS", "Statements", "statements_of"]
 GATEWAY_COLUMNS: Final = ("tenant_id", "version", "digest", "deleted")
 """Columns that every table has before those of its kind."""
 
-_ROWS_A_STATEMENT: Final = (*range(1, 17), 32, 64, 128, 512)
+_ROWS_A_STATEMENT: Final = (*range(1, 65), 128, 512)
 """Sizes that upserts come in, for the same reason."""
 
 _KEYS_A_STATEMENT: Final = (1, 16, 128, 512)

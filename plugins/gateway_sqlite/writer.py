@@ -79,6 +79,10 @@ def _apply_steps(connection: sqlite3.Connection, steps: Sequence[Step]) -> Write
     runs: dict[KindSpec, _Run] = {}
     superseded: dict[int, int] = {}
     updated: dict[int, tuple[Row, ...]] = {}
+    alike = _one_run(steps)
+    if alike is not None:
+        _store(connection, {alike.rows[0].kind: alike}, superseded)
+        return WriteReceipt(superseded) if superseded else _STORED
     for index, step in enumerate(steps):
         if isinstance(step, Row):
             _gather(runs, step, index)
@@ -92,6 +96,20 @@ def _apply_steps(connection: sqlite3.Connection, steps: Sequence[Step]) -> Write
                 _gather(runs, row, index)
     _store(connection, runs, superseded)
     return WriteReceipt(superseded, updated) if superseded or updated else _STORED
+
+
+def _one_run(steps: Sequence[Step]) -> _Run | None:
+    """Return the steps as one run if they are rows of one kind, as nearly every batch is."""
+    first = steps[0] if steps else None
+    if not isinstance(first, Row):
+        return None
+    kind = first.kind
+    rows = [step for step in steps if isinstance(step, Row) and step.kind is kind]
+    if len(rows) < len(steps):
+        return None
+    run = _Run()
+    run.rows, run.indexes = rows, list(range(len(rows)))
+    return run
 
 
 def _gather(runs: dict[KindSpec, _Run], row: Row, index: int) -> None:
@@ -133,21 +151,22 @@ def _upsert(connection: sqlite3.Connection, kind: KindSpec, rows: Sequence[Row])
 
 
 def _without_repetition(kind: KindSpec, run: _Run) -> list[_Run]:
-    """Split a run where a key comes again.
+    """Split a run in which a key comes again.
 
     What is stored after a run then tells exactly which of its rows lost. Nearly every run is left as it is.
     """
     width = len(kind.key)
     if len({row.values[:width] for row in run.rows}) == len(run.rows):
         return [run]
-    parts, seen = [_Run()], set[Key]()
+    parts: list[_Run] = []
+    seen: dict[Key, int] = {}
     for row, index in zip(run.rows, run.indexes, strict=True):
-        if row.values[:width] in seen:
+        # Each part holds a key once; between different keys a transaction has no order that anybody could see.
+        turn = seen[row.values[:width]] = seen.get(row.values[:width], -1) + 1
+        if turn == len(parts):
             parts.append(_Run())
-            seen.clear()
-        seen.add(row.values[:width])
-        parts[-1].rows.append(row)
-        parts[-1].indexes.append(index)
+        parts[turn].rows.append(row)
+        parts[turn].indexes.append(index)
     return parts
 
 

@@ -34,6 +34,7 @@ from gateway.records import (
     Time,
     Trade,
     record_kind,
+    registry,
 )
 from gateway.records.builtin import BUILTIN_KINDS
 
@@ -115,33 +116,40 @@ def test_a_wrong_declaration_says_what_is_wrong(declare: Any, says: str) -> None
 def test_a_registry_refuses_a_second_kind_of_a_name_or_a_model() -> None:
     """Two plugins cannot bring the same kind without anybody noticing; the same object twice is one."""
     kind = funding()
-    registry = KindRegistry([(kind, "first")])
-    registry.add(kind, "again")
-    assert len(registry) == 1
+    kinds = KindRegistry([(kind, "first")])
+    kinds.add(kind, "again")
+    assert len(kinds) == 1
     with pytest.raises(ConfigurationError, match="brought by both first and second"):
-        registry.add(funding(), "second")
+        kinds.add(funding(), "second")
     with pytest.raises(ConfigurationError, match="share the model Funding"):
-        registry.add(KindSpec("rates", Funding, key=("venue",), shape=Shape.STATE), "second")
+        kinds.add(KindSpec("rates", Funding, key=("venue",), shape=Shape.STATE), "second")
     with pytest.raises(UnknownKindError, match="known kinds: funding"):
-        registry.get("fundings")
+        kinds.get("fundings")
     with pytest.raises(UnknownKindError, match="Note belongs to no registered record kind"):
-        registry.of(Note)
+        kinds.of(Note)
 
 
 def test_built_in_kinds_have_names_of_their_own_and_companions_that_exist() -> None:
     """No two built-in kinds collide, and every companion names its leader."""
-    registry = KindRegistry((kind, "builtin") for kind in BUILTIN_KINDS)
-    assert len(registry) == len(BUILTIN_KINDS)
-    assert all(kind.companion_of is None or kind.companion_of in registry for kind in BUILTIN_KINDS)
+    kinds = KindRegistry((kind, "builtin") for kind in BUILTIN_KINDS)
+    assert len(kinds) == len(BUILTIN_KINDS)
+    assert all(kind.companion_of is None or kind.companion_of in kinds for kind in BUILTIN_KINDS)
 
 
-@record_kind("unit_test_signals", key=("name",), shape=Shape.STATE)
 class Signal(Record):
     """A kind that a bot declares itself."""
 
     name: Text
     strength: Money
     seen_at: Time
+
+
+@pytest.fixture
+def declared(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Declare the kinds as a bot's module does, and forget them afterwards: other tests have bots of their own."""
+    monkeypatch.setattr(registry, "_DECLARED", dict(registry._DECLARED))
+    record_kind("unit_test_signals", key=("name",), shape=Shape.STATE)(Signal)
+    record_kind("unit_test_pulses", time_field="at", durability=Durability.BUFFERED)(Pulse)
 
 
 class ThirdParty:
@@ -156,6 +164,7 @@ class ThirdParty:
 
 
 @pytest.mark.anyio
+@pytest.mark.usefixtures("declared")
 @pytest.mark.parametrize("backends", ["memory", "sqlite", "json", "json,sqlite"])
 async def test_kinds_by_decorator_and_by_hook_are_stored_like_any_other(
     backends: str, tmp_path: Path
@@ -179,7 +188,6 @@ async def test_kinds_by_decorator_and_by_hook_are_stored_like_any_other(
         assert found == Funding(venue="b/1", symbol="BTC", rate=Decimal("0.0001"), raw={"a": [1, None]})
 
 
-@record_kind("unit_test_pulses", time_field="at", durability=Durability.BUFFERED)
 class Pulse(LogRecord):
     """A kind that is written many times a second."""
 
@@ -188,6 +196,7 @@ class Pulse(LogRecord):
 
 
 @pytest.mark.anyio
+@pytest.mark.usefixtures("declared")
 async def test_a_kind_of_ones_own_can_be_buffered(tmp_path: Path) -> None:
     """Put returns at once with the id; the rows are stored together on flush and on close."""
     async with Gateway("sqlite", data_dir=tmp_path, environ={}, env_file=None) as gateway:
@@ -202,6 +211,7 @@ async def test_a_kind_of_ones_own_can_be_buffered(tmp_path: Path) -> None:
         assert len(await gateway.query("unit_test_pulses")) == 2
 
 
+@pytest.mark.usefixtures("declared")
 def test_declaring_a_name_for_two_models_is_refused() -> None:
     """A bot that reuses a name by mistake learns it when its module is loaded."""
 

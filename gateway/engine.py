@@ -33,7 +33,7 @@ __all__ = ["Engine", "Path", "ReadObserver", "acknowledge"]
 Apply = Callable[[Sequence[Row | None]], Sequence[Row]]
 MAX_RESTAMPS: Final = 5
 CHUNK: Final = 2_500
-SLICE: Final = 50
+SLICE: Final = 250
 
 
 @dataclass(frozen=True, eq=False, slots=True)

@@ -25,11 +25,13 @@ from typing import Any, Final, Protocol
 
 from pydantic import BaseModel, ConfigDict
 
+from gateway.findings import Finding
 from gateway.query import Query, ReadRange
 from gateway.records.codec import Value
 from gateway.records.kind import KindSpec
 from gateway.records.row import Key, Row
 from gateway.redaction import is_secret_name, redact
+from gateway.upkeep import Endpoint, StoreBackup, StoreSchema
 
 __all__ = [
     "API_VERSION",
@@ -82,6 +84,14 @@ class BackendSettings(BaseModel):
 
     url: str | None = None
 
+    def endpoints(self) -> tuple[Endpoint, ...]:
+        """Return where these settings connect to over a network; none for a store in files or in memory.
+
+        Raises:
+            ConfigurationError: The settings contradict each other.
+        """
+        return ()
+
     def __repr_args__(self) -> Iterable[tuple[str | None, Any]]:
         """Show the settings without the passwords that they may hold."""
         for name, value in super().__repr_args__():
@@ -101,6 +111,7 @@ class OpenContext:
         kinds: Every registered kind. The backend prepares them all, so that no write finds its table missing.
         data_dir: Where stores without an address of their own live.
         read_only: Do not write, do not lock, do not migrate: a person is looking at a store that others may be using.
+        production: Whether `ENVIRONMENT` says so: what is convenient but not safe is refused there.
     """
 
     instance: str
@@ -108,6 +119,7 @@ class OpenContext:
     kinds: tuple[KindSpec, ...]
     data_dir: Path
     read_only: bool = False
+    production: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +135,11 @@ class BackendSpec:
         api_version: The contract it was made for.
         store_of_record: False for caches, which must not be named as a store.
         url_schemes: Schemes of `DATABASE_URL` that mean this backend.
+        schema: Returns the schema of a store without opening it; needed with `Capability.SCHEMA`.
+        backup: Returns what backs a store up and restores it.
+        examine: Looks at a store closely for `gateway doctor`, beyond what its health says. A store that cannot be
+            reached is a finding, not an error.
+        maintain: Does the upkeep that is due, or only says what is (second argument), and returns what was done.
     """
 
     name: str
@@ -133,6 +150,10 @@ class BackendSpec:
     api_version: int = API_VERSION
     store_of_record: bool = True
     url_schemes: tuple[str, ...] = ()
+    schema: Callable[[OpenContext], StoreSchema] | None = None
+    backup: Callable[[OpenContext], StoreBackup] | None = None
+    examine: Callable[[OpenContext], Sequence[Finding]] | None = None
+    maintain: Callable[[OpenContext, bool], Sequence[str]] | None = None
 
 
 class KeyRef(tuple[KindSpec, Key]):

@@ -165,7 +165,10 @@ def open_context(
         kinds: Every registered kind.
         read_only: Do not write, lock or migrate.
     """
-    return OpenContext(store.instance, store.settings, tuple(kinds), config.settings.data_dir, read_only)
+    settings = config.settings
+    return OpenContext(
+        store.instance, store.settings, tuple(kinds), settings.data_dir, read_only, settings.is_production
+    )
 
 
 def _read_settings(variables: Variables, fields: Iterable[str] = FIELDS) -> GatewaySettings:

@@ -12,6 +12,7 @@ from typing import Final
 from gateway.backend import Backend, BackendSpec, Capability, OpenContext
 from gateway.errors import ConfigurationError, SchemaError
 from gateway.hookspecs import hookimpl
+from gateway.upkeep import StoreSchema
 from gateway_sqlite.backend import SqliteBackend
 from gateway_sqlite.checkpoints import Checkpointer
 from gateway_sqlite.connection import StoreConnection
@@ -52,9 +53,7 @@ def _prepare(path: Path, settings: SqliteSettings, context: OpenContext) -> None
     if not may_change:
         raise SchemaError(f"{path}: {missing}; run `gateway schema upgrade`", backend=backend)
     # Only here, because SQLAlchemy and Alembic take longer to import than all the rest of opening.
-    from gateway_sqlite.schema import schema_of
-
-    schema_of(context).upgrade()
+    _schema(context).upgrade()
 
 
 async def _connect(path: Path, settings: SqliteSettings, context: OpenContext) -> SqliteBackend:
@@ -77,6 +76,13 @@ async def _connect(path: Path, settings: SqliteSettings, context: OpenContext) -
         return SqliteBackend(context.instance, path, settings, readers, writer, checkpointer)
 
 
+def _schema(context: OpenContext) -> StoreSchema:
+    """Return the schema of a file; SQLAlchemy is imported for it only here."""
+    from gateway_sqlite.schema import schema_of
+
+    return schema_of(context)
+
+
 SPEC: Final = BackendSpec(
     name="sqlite",
     summary="one SQLite file on this machine, durable and atomic, for several processes at once",
@@ -93,6 +99,7 @@ SPEC: Final = BackendSpec(
         }
     ),
     url_schemes=("sqlite",),
+    schema=_schema,
 )
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 LAYERS: tuple[tuple[str, ...], ...] = (
-    ("errors", "redaction", "catalogue", "deadlines", "hookspecs", "telemetry"),
+    ("errors", "redaction", "catalogue", "deadlines", "hookspecs", "telemetry", "findings", "upkeep"),
     ("records", "legacy", "fields"),
     # Decisions: pure, no I/O.
     ("query", "migration.phases", "routing", "compare", "migration.decisions", "filters", "changes"),
@@ -43,14 +43,16 @@ IO_MODULES = {
 
 HOMES: dict[str, tuple[str, ...]] = {
     "aiosqlite": ("gateway_sqlite",),
-    "alembic": ("gateway.sql", "gateway_sqlite"),
+    "alembic": ("gateway.sql", "gateway_sqlite", "gateway_postgres"),
     "anyio": ("gateway.conformance",),
+    "asyncpg": ("gateway_postgres",),
     "hypothesis": ("gateway.conformance",),
     "opentelemetry": ("gateway.telemetry",),
     "orjson": ("gateway_json",),
     "pytest": ("gateway.conformance",),
     "rich": ("gateway.cli", "gateway.demo"),
-    "sqlalchemy": ("gateway.sql", "gateway_sqlite"),
+    "psycopg": ("gateway_postgres",),
+    "sqlalchemy": ("gateway.sql", "gateway_sqlite", "gateway_postgres"),
     "typer": ("gateway.cli",),
 }
 """Where packages of extras may be imported, even lazily."""

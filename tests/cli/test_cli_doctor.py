@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from gateway.cli.actions.findings import Level, permissions
+from gateway.findings import Level, permissions
 from gateway.records import TRADES, Trade
 from gateway.records.codec import codec_of
 from gateway.records.stamp import row_of

@@ -10,7 +10,6 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final
 
-from gateway.cli.actions.findings import Finding, Level, fail, ok, permissions, warn
 from gateway.cli.actions.phases import live_members
 from gateway.cli.actions.store_checks import check_store
 from gateway.cli.exits import ExitCode
@@ -18,6 +17,7 @@ from gateway.cli.output import print_json, print_line, print_table
 from gateway.cli.session import Session
 from gateway.cli.values import size_text
 from gateway.errors import ConfigurationError
+from gateway.findings import Finding, Level, fail, ok, permissions, warn
 
 __all__ = ["examine"]
 

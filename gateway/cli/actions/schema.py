@@ -1,24 +1,16 @@
-"""The schemas of the stores that have one.
-
-A backend that declares `Capability.SCHEMA` has a module `schema` beside the one that opens it, with a
-function `schema_of(context)`. It is found by that rule because the command line must not know any backend
-by name.
-"""
+"""The schemas of the stores that have one: their revisions, upgrades and downgrades."""
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import Any, Protocol
-
-from gateway.backend import Capability, OpenContext
+from gateway.backend import Capability
 from gateway.cli.exits import ExitCode
 from gateway.cli.output import print_json, print_line, print_table
 from gateway.cli.session import Session
 from gateway.config import StoreConfig, open_context
 from gateway.errors import CapabilityError
+from gateway.upkeep import StoreSchema
 
 __all__ = [
-    "StoreSchema",
     "check_schemas",
     "downgrade_schemas",
     "print_sql",
@@ -26,34 +18,6 @@ __all__ = [
     "show_current",
     "upgrade_schemas",
 ]
-
-
-class StoreSchema(Protocol):
-    """What a backend's schema can do; `gateway.sql.schema.Schema` is one."""
-
-    def head(self) -> str:
-        """Return the revision this gateway needs."""
-        ...
-
-    def current(self) -> str | None:
-        """Return the revision the store is at."""
-        ...
-
-    def check(self) -> list[str]:
-        """Return what is wrong, in sentences."""
-        ...
-
-    def upgrade(self) -> list[str]:
-        """Bring the schema up to date, and return what was done."""
-        ...
-
-    def downgrade(self, revision: str, *, force: bool = False) -> list[str]:
-        """Go back to a revision, and return what went."""
-        ...
-
-    def sql(self, start: str = "base") -> str:
-        """Return the statements of an upgrade."""
-        ...
 
 
 def schema_of(session: Session, store: StoreConfig) -> StoreSchema:
@@ -66,18 +30,12 @@ def schema_of(session: Session, store: StoreConfig) -> StoreSchema:
         raise CapabilityError(
             f"{store.instance}: the {store.spec.name} backend has no schema; there is nothing to do"
         )
-    package = store.spec.open.__module__.rpartition(".")[0]
-    try:
-        module = import_module(f"{package}.schema")
-        find: Any = module.schema_of
-    except (ImportError, AttributeError) as error:
+    if store.spec.schema is None:
         raise CapabilityError(
-            f"{store.instance}: the {store.spec.name} backend declares a schema, but {package}.schema has no "
-            f"schema_of ({error}); install what it needs, or report it to its author"
-        ) from error
-    context: OpenContext = open_context(session.configuration, store, tuple(session.registry.kinds))
-    schema: StoreSchema = find(context)
-    return schema
+            f"{store.instance}: the {store.spec.name} backend declares a schema and does not say how to reach it; "
+            "report it to its author"
+        )
+    return store.spec.schema(open_context(session.configuration, store, tuple(session.registry.kinds)))
 
 
 def _schemas(session: Session, name: str | None) -> list[tuple[str, StoreSchema]]:

@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from gateway.backend import Capability, Health
-from gateway.cli.actions.findings import Finding, fail, ok, permissions, warn
 from gateway.cli.actions.schema import schema_of
 from gateway.cli.session import Session
 from gateway.config import StoreConfig
 from gateway.errors import CapabilityError, StoreError
+from gateway.findings import Finding, fail, ok, permissions, warn
 from gateway.query import Query
 from gateway.records.kind import Shape
 from gateway.records.version import version_time

@@ -1,0 +1,1 @@
+"""PostgreSQL backend: one server for a fleet of bots, with row security for tenants."""

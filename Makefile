@@ -1,4 +1,4 @@
-# make demo | test | check | soak | bench | clean | help. Needs Python 3.11+; everything else goes into .venv.
+# make demo | test | check | servers | soak | bench | clean | help. Needs Python 3.11+; everything else goes into .venv.
 SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
@@ -12,7 +12,7 @@ WORKERS ?= 2
 PYTEST_ARGS ?=
 export PYTHON
 
-.PHONY: help setup demo test check lint types docs-test soak bench clean
+.PHONY: help setup demo test check lint types docs-test servers soak bench clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -22,6 +22,7 @@ demo: $(STAMP) ## watch a bot move from JSON files to SQLite while it trades (un
 	@$(BIN)/gateway demo
 
 test: $(STAMP) ## run every test but the soak tests
+	@scripts/servers.sh
 	@$(BIN)/python -m pytest -m "not soak" -n $(WORKERS) --dist loadfile $(PYTEST_ARGS)
 
 check: lint types docs-test ## style, types and documentation
@@ -38,10 +39,16 @@ types: $(STAMP) ## mypy (strict) and pyright
 docs-test: $(STAMP) ## the documentation against the code
 	@$(BIN)/python -m pytest tests/docs -q $(PYTEST_ARGS)
 
+servers: $(STAMP) ## start the real servers that tests run on, and wait for Ctrl-C
+	@scripts/servers.sh
+	@$(BIN)/python -m tests.servers
+
 soak: $(STAMP) ## the long tests
+	@scripts/servers.sh
 	@$(BIN)/python -m pytest -m soak --timeout 3600 $(PYTEST_ARGS)
 
 bench: $(STAMP) ## measure against hand-written code and print the tables of docs/benchmarks.md
+	@scripts/servers.sh
 	@$(BIN)/python -m benchmarks
 
 setup: $(STAMP) ## make .venv, or bring it up to date

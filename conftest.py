@@ -1,13 +1,15 @@
 """Rules for every test run: what was not run is said aloud, and continuous integration does not pass over it.
 
-A test may be skipped for want of the legacy data beside the checkout (marker `shared_data`), and a clause of
-the conformance kit is not asked of a backend that does not declare the capability. Under `CI=true` any other
-skip is a failure: a test that nobody runs is a test that nobody has.
+A test may be skipped for want of the legacy data beside the checkout (marker `shared_data`) or of the one server
+that continuous integration may lack, and a clause of the conformance kit is not asked of a backend that does not
+declare the capability. Under `CI=true` any other skip is a failure: a test that nobody runs is a test that nobody
+has. So every other server must be there in CI; elsewhere the tests that lack one are counted at the end.
 """
 
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Generator
 from typing import Any, Final
 
@@ -17,15 +19,22 @@ SHARED_DATA: Final = "shared_data"
 NOT_ASKED: Final = "not asked:"
 """How the conformance kit begins the reason of a clause that a backend's capabilities rule out."""
 
+NO_SERVER: Final = "no server: "
+"""How the reason of a test begins that lacks a server; see tests/conftest.py."""
+
+OPTIONAL_SERVER: Final = "no server, which CI may lack: "
+"""The same for a server that cannot be had everywhere."""
+
 
 def _reason(report: Any) -> str:
     skipped = report.longrepr
-    return str(skipped[2] if isinstance(skipped, tuple) else skipped).removeprefix("Skipped: ")
+    return str(skipped[2] if isinstance(skipped, (tuple, list)) else skipped).removeprefix("Skipped: ")
 
 
 def _allowed(report: Any) -> bool:
     expected_failure = hasattr(report, "wasxfail")
-    return expected_failure or SHARED_DATA in report.keywords or _reason(report).startswith(NOT_ASKED)
+    meant = _reason(report).startswith((NOT_ASKED, OPTIONAL_SERVER))
+    return expected_failure or meant or SHARED_DATA in report.keywords
 
 
 def _refuse(report: Any) -> None:
@@ -53,12 +62,17 @@ def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, pytest
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Say how many tests were left out for want of the legacy data."""
-    missing = [
-        report for report in terminalreporter.stats.get("skipped", []) if SHARED_DATA in report.keywords
-    ]
+    """Say how many tests were left out for want of the legacy data, and of each server."""
+    skipped = terminalreporter.stats.get("skipped", [])
+    missing = [report for report in skipped if SHARED_DATA in report.keywords]
     if missing:
         terminalreporter.section("legacy data", yellow=True)
         terminalreporter.write_line(
             f"{len(missing)} test(s) on real legacy data were NOT run: {_reason(missing[0])}"
         )
+    reasons = [_reason(report) for report in skipped]
+    lacking = Counter(reason for reason in reasons if reason.startswith((NO_SERVER, OPTIONAL_SERVER)))
+    if lacking:
+        terminalreporter.section("servers that were not there", yellow=True)
+        for reason, count in sorted(lacking.items()):
+            terminalreporter.write_line(f"{count} test(s) were NOT run: {reason}")

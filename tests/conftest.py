@@ -1,11 +1,136 @@
-"""Fixtures that every test may use."""
+"""Fixtures that every test may use: the event loop, and real servers, started when the first test asks for them.
+
+A server lives as long as the test process (each worker of pytest-xdist has its own). Databases live as long as one
+test. At the end the run says which servers it used and how each was obtained; see the root conftest for what
+happens where one is missing.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any, TypeVar
+
 import pytest
+
+from tests.servers import (
+    Database,
+    MissingServerError,
+    PgBouncer,
+    PostgresServer,
+    QuestDbServer,
+    Server,
+    TimescaleServer,
+    ValkeyServer,
+)
+
+if TYPE_CHECKING:
+    from tests.prepared import PreparedDatabases
+
+S = TypeVar("S", bound=Server)
+
+USED = pytest.StashKey[dict[str, str]]()
 
 
 @pytest.fixture
 def anyio_backend() -> str:
     """Run asynchronous tests on asyncio, which the drivers need."""
     return "asyncio"
+
+
+def _hold(request: pytest.FixtureRequest, make: Callable[[], S], prefix: str = "no server: ") -> Iterator[S]:
+    """Start a server, note that it was used, and end it; skip with a reason that the root conftest counts."""
+    try:
+        made = make()
+    except MissingServerError as missing:
+        pytest.skip(f"{prefix}{missing}")
+    with made as server:
+        used = request.config.stash.setdefault(USED, {})
+        used[str(server.origin)] = f"ready in {server.started_in:.2f} s"
+        yield server
+
+
+@pytest.fixture(scope="session")
+def postgres18(request: pytest.FixtureRequest) -> Iterator[PostgresServer]:
+    """PostgreSQL 18 of the wheel, or the server that STORAGE_TEST_POSTGRES_URL names."""
+    yield from _hold(request, PostgresServer.default)
+
+
+@pytest.fixture(scope="session")
+def postgres15(request: pytest.FixtureRequest) -> Iterator[PostgresServer]:
+    """The system's PostgreSQL: 15 on Debian 12. Its databases sort text by the rules of English."""
+    yield from _hold(request, PostgresServer.debian)
+
+
+@pytest.fixture(scope="session")
+def postgres_server(postgres18: PostgresServer) -> PostgresServer:
+    """The server that tests run on where the version does not matter."""
+    return postgres18
+
+
+@pytest.fixture(scope="session")
+def pgbouncer(request: pytest.FixtureRequest, postgres18: PostgresServer) -> Iterator[PgBouncer]:
+    """PgBouncer in transaction mode in front of `postgres18`, with four server connections a pool."""
+    yield from _hold(request, lambda: PgBouncer(postgres18))
+
+
+@pytest.fixture(scope="session")
+def timescale(request: pytest.FixtureRequest) -> Iterator[TimescaleServer]:
+    """PostgreSQL with TimescaleDB, the one server that CI may lack."""
+    yield from _hold(request, TimescaleServer.default, "no server, which CI may lack: ")
+
+
+@pytest.fixture(scope="session")
+def valkey(request: pytest.FixtureRequest) -> Iterator[ValkeyServer]:
+    """Valkey, or Redis where only that is there."""
+    yield from _hold(request, ValkeyServer.default)
+
+
+@pytest.fixture(scope="session")
+def questdb(request: pytest.FixtureRequest) -> Iterator[QuestDbServer]:
+    """QuestDB with HTTP and the PostgreSQL protocol."""
+    yield from _hold(request, QuestDbServer.default)
+
+
+@pytest.fixture
+def postgres_database(postgres_server: PostgresServer) -> Iterator[Database]:
+    """An empty database on `postgres_server`, dropped after the test."""
+    with postgres_server.fresh() as database:
+        yield database
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """A worker of pytest-xdist tells what it used."""
+    output = getattr(session.config, "workeroutput", None)
+    if output is not None:
+        output["servers"] = session.config.stash.get(USED, {})
+
+
+@pytest.hookimpl(optionalhook=True)  # asked by pytest-xdist alone
+def pytest_testnodedown(node: Any) -> None:
+    """Take what a worker used to what the others did."""
+    told = getattr(node, "workeroutput", {}).get("servers", {})
+    node.config.stash.setdefault(USED, {}).update(told)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Say what servers the tests ran on, and how each was obtained."""
+    used = config.stash.get(USED, {})
+    if used:
+        terminalreporter.section("servers")
+        for name, note in sorted(used.items()):
+            terminalreporter.write_line(f"{name}, {note}")
+
+
+@pytest.fixture(scope="session")
+def prepared_databases(postgres_server: PostgresServer) -> Iterator[PreparedDatabases]:
+    """Databases on `postgres_server` with the schema of the built-in kinds."""
+    from tests.prepared import prepared_on
+
+    yield from prepared_on(postgres_server)
+
+
+@pytest.fixture
+def prepared_database(prepared_databases: PreparedDatabases) -> Iterator[Database]:
+    """A database of one test with the schema of the built-in kinds, and no rows."""
+    with prepared_databases.fresh() as database:
+        yield database

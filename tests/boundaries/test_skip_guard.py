@@ -53,6 +53,26 @@ def test_a_clause_that_is_not_asked_passes_in_ci(sources: Any, tmp_path: Path) -
     assert "1 passed, 1 skipped" in done.stdout
 
 
+def test_the_server_that_ci_may_lack_is_said_aloud(sources: Any, tmp_path: Path) -> None:
+    """One server cannot be had everywhere: its tests are skipped even in CI, which says how many and why."""
+    body = (
+        "import pytest\n\ndef test_one(): pytest.skip('no server, which CI may lack: TimescaleDB: not here')"
+    )
+    done = _run(sources, tmp_path, body, ci=True)
+    assert done.returncode == 0
+    assert "1 test(s) were NOT run: no server, which CI may lack: TimescaleDB: not here" in done.stdout
+
+
+def test_missing_servers_are_counted(sources: Any, tmp_path: Path) -> None:
+    """On a desk, a run without a server says how many tests it left out, and what to install."""
+    skips = [
+        f"def test_{n}(): pytest.skip('no server: PgBouncer: apt-get install pgbouncer')" for n in range(3)
+    ]
+    done = _run(sources, tmp_path, "\n\n".join(skips), ci=False)
+    assert done.returncode == 0
+    assert "3 test(s) were NOT run: no server: PgBouncer: apt-get install pgbouncer" in done.stdout
+
+
 def test_missing_legacy_data_is_said_aloud(sources: Any, tmp_path: Path) -> None:
     """Tests on the real legacy data may be skipped anywhere, and the run says how many were."""
     body = "@pytest.mark.shared_data\ndef test_one():\n    pytest.skip('no legacy data beside the checkout')"

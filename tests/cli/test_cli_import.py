@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from tests.legacy import legacy_positions
+
 
 def _legacy(path: Path, count: int = 3) -> Path:
     """Write position files as an older bot kept them."""
@@ -120,9 +122,7 @@ def test_an_unknown_source_and_a_wrong_place_are_refused(workplace: Any) -> None
 @pytest.mark.shared_data
 def test_the_real_position_files_are_imported(workplace: Any) -> None:
     """Every real file ends imported or refused with a reason, and the stores agree afterwards."""
-    source = Path(__file__).resolve().parents[2].parent / "shared" / "data" / "polymarket" / "positions"
-    if not source.is_dir():
-        pytest.skip(f"the real position files are not there: {source}")
+    source = legacy_positions()
     done = workplace.run("--backends", "json,sqlite", "import", "positions", source, "--json")
     found = done.json
     files = len(list(source.iterdir()))

@@ -13,8 +13,8 @@ from gateway.legacy import LegacyItem
 from gateway.records import POSITIONS, Position
 from gateway.records.stamp import Stamper
 from gateway_json.legacy import POSITION_FILES, read_positions
+from tests.legacy import legacy_positions
 
-REAL = Path(__file__).parents[4] / "shared" / "data" / "polymarket" / "positions"
 BASE = {
     "condition_id": "0xabc",
     "timestamp": 1773313601.532199,
@@ -164,13 +164,12 @@ def test_what_is_no_source_is_refused(tmp_path: Path) -> None:
 @pytest.mark.shared_data
 def test_the_real_files_are_read_completely() -> None:
     """Every position file of a real bot becomes a position whose row comes back as the same position."""
-    if not REAL.is_dir():
-        pytest.skip(f"the real legacy data is not beside the checkout: {REAL}")
-    items = list(read_positions(REAL))
-    assert len(items) == len(list(REAL.iterdir())) > 0
+    real = legacy_positions()
+    items = list(read_positions(real))
+    assert len(items) == len(list(real.iterdir())) > 0
     for item in items:
         position = _position(item)
-        source = json.loads((REAL / item.origin).read_text())
+        source = json.loads((real / item.origin).read_text())
         assert position.condition_id == source["condition_id"]
         assert str(source["entry_price"]) in {
             str(position.entry_price),

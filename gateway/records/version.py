@@ -8,6 +8,7 @@ version the process has seen, and stays close to the wall clock. See Kulkarni et
 from __future__ import annotations
 
 import os
+import re
 import secrets
 import threading
 import time
@@ -18,13 +19,25 @@ from typing import Final
 from gateway.errors import ClockError
 from gateway.records.types import EPOCH
 
-__all__ = ["COUNTER_BITS", "MAX_VERSION", "HybridClock", "RecordIds", "version_at", "version_time"]
+__all__ = [
+    "COUNTER_BITS",
+    "MAX_VERSION",
+    "HybridClock",
+    "RecordIds",
+    "made_by_gateway",
+    "made_with",
+    "version_at",
+    "version_time",
+]
 
 COUNTER_BITS: Final = 16
 MAX_VERSION: Final = 2**63 - 1
 DEFAULT_MAX_AHEAD: Final = timedelta(minutes=1)
 
 _TIME: Final = -1 << COUNTER_BITS
+_MARKS: Final = tuple(f"{8 | low >> 2:x}{low & 3:x}" for low in range(16))
+"""What an id has after its first 64 bits: the variant of a UUID around the counter's lowest 4 bits."""
+_ID_PATTERN: Final = re.compile(r"[0-9a-f]{12}7[0-9a-f]{3}[89ab][0-3][0-9a-f]{14}")
 _MILLISECOND: Final = timedelta(milliseconds=1)
 
 
@@ -143,9 +156,24 @@ class RecordIds:
         # What follows the first 64 bits: the variant, the counter's lowest 4 bits, and 56 random bits. There are only
         # sixteen of them, so they are written out once.
         node = f"{secrets.randbits(56):014x}"
-        self._tails = [f"{8 | low >> 2:x}{low & 3:x}{node}" for low in range(16)]
+        self._tails = [f"{mark}{node}" for mark in _MARKS]
 
     def next(self, version: int) -> str:
         """Return the id that belongs to a version made by this process's clock."""
         # 48 bits of time, the digit 7, the counter's upper 12 bits.
         return f"{version & _TIME | 0x7000 | (version & 0xFFFF) >> 4:016x}{self._tails[version & 15]}"
+
+
+def made_by_gateway(record_id: str) -> bool:
+    """Tell whether an id has the form of those that `RecordIds` makes; a person may have made such a one, too."""
+    return _ID_PATTERN.fullmatch(record_id) is not None
+
+
+def made_with(record_id: str, version: int) -> bool:
+    """Tell whether an id was made from this very version.
+
+    Then the row with both is the first that was ever written under the id: any other row of it has another version.
+    A row that was written again later, one whose id a person gave, and history with an id of its own have not.
+    """
+    head = f"{version & _TIME | 0x7000 | (version & 0xFFFF) >> 4:016x}{_MARKS[version & 15]}"
+    return record_id[:18] == head and _ID_PATTERN.fullmatch(record_id) is not None

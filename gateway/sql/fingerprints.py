@@ -6,6 +6,7 @@ import hashlib
 from typing import Final
 
 from gateway.records.kind import KindSpec
+from gateway.sql.shapes import partition_field
 
 __all__ = ["fingerprint_of", "index_name"]
 
@@ -26,9 +27,16 @@ def index_name(kind_name: str, fields: tuple[str, ...]) -> str:
     return f"{name[: _LONGEST_NAME - 9]}_{tail}"
 
 
-def fingerprint_of(kind: KindSpec) -> str:
-    """Return what changes when the table of a kind has to: columns, their types, the key or the indexes."""
+def fingerprint_of(kind: KindSpec, dialect: str = "sqlite") -> str:
+    """Return what changes when the table of a kind has to: columns, their types, the key or the indexes.
+
+    Args:
+        kind: The kind.
+        dialect: In PostgreSQL the schema matters too, and the field that the table is cut by.
+    """
     columns = ",".join(f"{spec.name}:{spec.storage.value}" for spec in kind.fields)
     indexes = ";".join(sorted(index_name(kind.name, fields) for fields in kind.indexes))
     text = f"1|{kind.name}|{','.join(kind.key)}|{columns}|{indexes}"
+    if dialect != "sqlite":
+        text = f"{text}|{dialect}|{kind.schema}|{partition_field(kind) or ''}"
     return hashlib.sha256(text.encode()).hexdigest()[:32]

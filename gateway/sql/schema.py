@@ -6,30 +6,29 @@ import io
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Final
 
 import sqlalchemy as sa
 from alembic import command
-from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from sqlalchemy.exc import DBAPIError
-from sqlalchemy.schema import CreateIndex, CreateTable
 
 from gateway.errors import SchemaError, StoreError, StoreUnavailableError
 from gateway.records.builtin import BUILTIN_KINDS
 from gateway.records.kind import KindSpec
-from gateway.sql import migrations
-from gateway.sql.dialect import SQLITE, Dialect
-from gateway.sql.drift import Drift, drift_of
+from gateway.sql.branches import BrokenLine, Line, discover_lines, our_line
+from gateway.sql.creation import literal, qualified, schema_creation, table_creation
+from gateway.sql.databases import Database, Difference, SqliteDatabase
 from gateway.sql.fingerprints import fingerprint_of
-from gateway.sql.migrations import HEAD, REVISIONS, refuse_newer
-from gateway.sql.tables import KINDS_TABLE, metadata_of
+from gateway.sql.layout import Layout
+from gateway.sql.migrations import HEAD
+from gateway.sql.tables import KINDS_TABLE, metadata_of, table_of
+from gateway.upkeep import BranchState
 
 __all__ = ["LOCKED", "Schema"]
 
 LOCKED: Final = "gateway_locked"
-"""Execution option of transactions that change the schema; the engine begins them with the store's write
+"""Execution option of transactions that change the schema; an engine of SQLite begins them with the store's write
 lock."""
 
 _BASE: Final = "base"
@@ -39,12 +38,12 @@ class Schema:
     """Looks at and changes the schema of one store. Every method is synchronous and opens its own connection.
 
     Args:
-        engine: Reaches the store. A transaction with the execution option `LOCKED` must begin with the
-            store's write lock, and DDL in it must be undone by a rollback.
+        engine: Reaches the store. DDL in a transaction must be undone by a rollback.
         kinds: Every registered kind.
-        dialect: How the store spells things.
+        database: Which database it is; SQLite by default, whose engine must heed `LOCKED`.
         backend: Instance name, for errors.
         translate: Turns a driver's error into the gateway's.
+        lines: Finds the lines of revisions that other packages ship.
     """
 
     def __init__(
@@ -52,19 +51,24 @@ class Schema:
         engine: sa.Engine,
         kinds: Sequence[KindSpec],
         *,
-        dialect: Dialect = SQLITE,
+        database: Database | None = None,
         backend: str = "",
         translate: Callable[[BaseException], StoreError] | None = None,
+        lines: Callable[[], tuple[tuple[Line, ...], tuple[BrokenLine, ...]]] = discover_lines,
     ) -> None:
         self._engine = engine
         self._kinds = tuple(kinds)
-        self._dialect = dialect
+        self._database = database or SqliteDatabase()
         self._backend = backend
         self._translate = translate
-        self._metadata = metadata_of(self._kinds, dialect)
+        self._metadata = metadata_of(self._kinds, self._database.dialect)
+        scratch = sa.MetaData()
+        self._tables = {kind.name: table_of(kind, scratch, self._database.dialect) for kind in self._kinds}
+        self._ours = our_line()
+        self._lines, self._broken = lines()
 
     def __repr__(self) -> str:
-        return f"<Schema {self._backend or self._dialect.name} {len(self._kinds)} kinds>"
+        return f"<Schema {self._backend or self._database.dialect.name} {len(self._kinds)} kinds>"
 
     def head(self) -> str:
         """Return the revision this gateway needs."""
@@ -73,42 +77,80 @@ class Schema:
     def current(self) -> str | None:
         """Return the revision the store is at; None for a store without a schema."""
         with self._reading() as connection:
-            return _revision(connection)
+            return self._revision(connection, self._ours)
+
+    def branches(self) -> list[BranchState]:
+        """Return how far the store is on the lines of revisions that other packages ship."""
+        with self._reading() as connection:
+            found = [
+                BranchState(line.name, line.owner, self._revision(connection, line), line.head)
+                for line in self._lines
+            ]
+        return found + [
+            BranchState(line.name, line.owner, None, None, line.sentence) for line in self._broken
+        ]
 
     def check(self) -> list[str]:
         """Return what is wrong with the schema, in sentences that say what to do; empty if nothing is."""
         with self._reading() as connection:
-            revision = _revision(connection)
-            if revision is not None and revision not in REVISIONS:
-                return [f"the schema is at revision {revision}, newer than {HEAD}: upgrade storage-gateway"]
-            if revision != HEAD:
-                here = f"the schema is at revision {revision or 'none'}, not {HEAD}"
-                return [f"{here}: run `gateway schema upgrade`"]
-            return [problem for drift in self._drifts(connection) for problem in drift.problems()]
+            problems = self._behind(connection, self._ours)
+            if not problems:
+                layout = self._database.layout(connection)
+                differences = self._differences(connection, layout)
+                problems = [problem for one in differences for problem in one.problems()]
+            problems += [problem for line in self._lines for problem in self._behind(connection, line)]
+        return problems + [line.sentence for line in self._broken]
+
+    def _behind(self, connection: sa.Connection, line: Line) -> list[str]:
+        revision = self._revision(connection, line)
+        if revision == line.head:
+            return []
+        if revision is not None and revision not in line.revisions:
+            return [f"{line.what} is at revision {revision}, newer than {line.head}: upgrade {line.owner}"]
+        here = f"{line.what} is at revision {revision or 'none'}, not {line.head}"
+        return [f"{here}: run `gateway schema upgrade`"]
 
     def upgrade(self) -> list[str]:
         """Bring the schema to what the registered kinds need, and return what was done.
 
-        One transaction under the store's write lock: it happens as a whole or not at all, and of two
-        processes at once one waits, then finds nothing to do.
+        One transaction under one lock: it happens as a whole or not at all, and of two processes at once one waits,
+        then finds nothing to do. Lines of other packages come last; one that fails is left where it was, and said.
 
         Raises:
-            SchemaTooNewError: A newer gateway made the schema; nothing was touched.
+            SchemaTooNewError: A newer gateway, or a newer release of another package, made the schema; nothing was
+                touched.
             SchemaError: A table differs from its kind in a way that only a person can decide; nothing was
                 touched.
         """
         with self._changing() as connection:
-            revision = _revision(connection)
-            refuse_newer(revision, self._backend)
+            before = {line.name: self._revision(connection, line) for line in (self._ours, *self._lines)}
+            for line in (self._ours, *self._lines):
+                line.refuse_newer(before[line.name], self._backend)
             done = []
-            if revision != HEAD:
-                self._refuse_strangers(connection, revision)
-                command.upgrade(self._config(connection), "head")
-                done.append(f"upgraded from revision {revision or 'none'} to {HEAD}")
-            for drift in self._drifts(connection):
-                done += drift.mend(connection, self._backend)
+            if before[""] != HEAD:
+                self._refuse_strangers(connection, before[""])
+                self._run(connection, self._ours, command.upgrade, "head", self._database.prepare(connection))
+                done.append(f"upgraded from revision {before[''] or 'none'} to {HEAD}")
+            layout = self._database.layout(connection)
+            for difference in self._differences(connection, layout):
+                done += difference.mend(connection, self._backend)
+            done += self._database.finish(connection)
+            for line in self._lines:
+                done += self._upgrade_line(connection, line, before[line.name], layout)
             self._remember(connection)
             return done
+
+    def _upgrade_line(
+        self, connection: sa.Connection, line: Line, revision: str | None, layout: Layout
+    ) -> list[str]:
+        if revision == line.head:
+            return []
+        try:
+            with connection.begin_nested():
+                self._run(connection, line, command.upgrade, "head", layout)
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - foreign scripts may raise anything; it is reported
+            return [f"{line.what} failed and was left at {revision or 'none'}: {_first_line(error)}"]
+        return [f"upgraded {line.what} from revision {revision or 'none'} to {line.head}"]
 
     def downgrade(self, revision: str, *, force: bool = False) -> list[str]:
         """Take revisions back down to one, or to `base`, and return which tables and columns went with them.
@@ -116,86 +158,149 @@ class Schema:
         Tables of kinds that no revision made stay as they are.
 
         Args:
-            revision: Where to stop.
+            revision: Where to stop; `branch@revision` means the line of another package.
             force: Whether rows may be lost.
 
         Raises:
             SchemaError: Rows would be lost and `force` was not given, or the revision does not exist.
         """
-        if revision not in {_BASE, *REVISIONS}:
-            known = ", ".join((_BASE, *REVISIONS))
-            raise SchemaError(f"there is no revision {revision!r}; known are {known}", backend=self._backend)
+        line, target = self._target(revision)
         with self._changing() as connection:
-            refuse_newer(_revision(connection), self._backend)
-            before, filled = _columns(connection), _tables_with_rows(connection)
-            command.downgrade(self._config(connection), revision)
-            gone = sorted(before - _columns(connection))
-            lost = sorted({table for table, _ in gone} & (filled - {KINDS_TABLE}))
+            line.refuse_newer(self._revision(connection, line), self._backend)
+            layout = self._database.layout(connection)
+            gone = self._rehearse(connection, line, target, layout)
+            tables = {table for table, _ in gone} - set(self._database.own)
+            lost = sorted(self._database.filled(connection, sorted(tables)))
             if lost and not force:
                 raise SchemaError(
                     f"going back to {revision} would lose rows of {', '.join(lost)}; nothing was changed. "
                     "Copy them first (`gateway export`), or repeat with --force",
                     backend=self._backend,
                 )
-            _forget(connection)
+            self._run(connection, line, command.downgrade, target, layout)
+            self._forget(connection)
             return [f"dropped {table}.{column}" for table, column in gone]
+
+    def _target(self, revision: str) -> tuple[Line, str]:
+        name, _, target = revision.rpartition("@")
+        line = next((one for one in (self._ours, *self._lines) if one.name == name), None)
+        if line is None:
+            known = ", ".join(one.name for one in self._lines) or "none"
+            raise SchemaError(f"there is no branch {name!r}; known are {known}", backend=self._backend)
+        if target not in {_BASE, *line.revisions}:
+            known = ", ".join((_BASE, *line.revisions))
+            raise SchemaError(f"there is no revision {target!r}; known are {known}", backend=self._backend)
+        return line, target
+
+    def _rehearse(
+        self, connection: sa.Connection, line: Line, target: str, layout: Layout
+    ) -> list[tuple[str, str]]:
+        """Return which columns a downgrade drops, by doing it and taking it back."""
+        before = self._database.columns(connection)
+        rehearsal = connection.begin_nested()
+        self._run(connection, line, command.downgrade, target, layout)
+        after = self._database.columns(connection)
+        rehearsal.rollback()
+        return sorted(before - after)
 
     def sql(self, start: str = _BASE) -> str:
         """Return the statements that `upgrade` would run on a store at a revision, for review.
 
         Args:
-            start: The revision to start at, or `base` for a new store.
+            start: The revision to start at, or `base` for a new store. Lines of other packages are printed from their
+                beginning when it is `base`.
         """
-        out = io.StringIO()
-        config = self._config(None, out)
+        out, layout = io.StringIO(), self._database.planned()
         if start != HEAD:
-            command.upgrade(config, f"{start}:head", sql=True)
+            self._print(out, self._ours, start, layout)
         built_in = {kind.name for kind in BUILTIN_KINDS}
-        for kind in self._kinds:
-            if kind.name not in built_in:
-                out.write(self._create(self._metadata.tables[kind.name]))
-        return out.getvalue()
+        foreign = [kind for kind in self._kinds if kind.name not in built_in]
+        statements = (
+            schema_creation({kind.schema for kind in foreign}, layout) if layout.dialect != "sqlite" else []
+        )
+        for kind in foreign:
+            statements += table_creation(self._tables[kind.name], layout)
+        out.writelines(
+            f"{str(statement.compile(dialect=self._engine.dialect)).strip()};\n\n" for statement in statements
+        )
+        out.writelines(map(self._remembering, self._kinds if start != HEAD else foreign))
+        for line in self._lines if start == _BASE else ():
+            self._print(out, line, start, layout)
+        text = out.getvalue()
+        if self._engine.dialect.paramstyle in {"format", "pyformat"}:
+            # What is compiled for such a driver has every % doubled, and here no driver takes them back.
+            text = text.replace("%%", "%")
+        return self._database.frame(text)
 
-    def _create(self, table: sa.Table) -> str:
-        dialect = self._engine.dialect
-        indexes = [CreateIndex(index) for index in sorted(table.indexes, key=_name)]
-        parts: list[sa.schema.ExecutableDDLElement] = [CreateTable(table), *indexes]
-        return "".join(f"{str(part.compile(dialect=dialect)).strip()};\n\n" for part in parts)
+    def _print(self, out: io.StringIO, line: Line, start: str, layout: Layout) -> None:
+        config = line.config(out=out, **self._attributes(None, layout))
+        command.upgrade(config, f"{start}:head", sql=True)
 
-    def _config(self, connection: sa.Connection | None, out: io.StringIO | None = None) -> Config:
-        config = Config(output_buffer=out) if out is not None else Config()
-        config.set_main_option("script_location", str(Path(migrations.__file__).parent).replace("%", "%%"))
-        config.set_main_option("path_separator", "os")
-        config.attributes.update(connection=connection, metadata=self._metadata, dialect=self._dialect.name)
-        return config
+    def _remembering(self, kind: KindSpec) -> str:
+        table = qualified(self._metadata.tables[self._kinds_key()])
+        fingerprint = fingerprint_of(kind, self._database.dialect.name)
+        return (
+            f"INSERT INTO {table} (name, fingerprint, created_at) VALUES ('{kind.name}', '{fingerprint}', "  # noqa: S608
+            f"{self._database.now}) ON CONFLICT (name) DO UPDATE SET fingerprint = excluded.fingerprint;\n\n"
+        )
 
-    def _drifts(self, connection: sa.Connection) -> list[Drift]:
-        inspector = sa.inspect(connection)
-        return [drift_of(inspector, self._metadata.tables[kind.name]) for kind in self._kinds]
+    def _kinds_key(self) -> str:
+        schema = self._database.version_schema
+        return f"{schema}.{KINDS_TABLE}" if schema else KINDS_TABLE
+
+    def _run(
+        self, connection: sa.Connection, line: Line, action: Callable[..., None], target: str, layout: Layout
+    ) -> None:
+        action(line.config(**self._attributes(connection, layout)), target)
+
+    def _attributes(self, connection: sa.Connection | None, layout: Layout) -> dict[str, object]:
+        printed_whole = connection is None and self._database.version_schema is not None
+        return {
+            "connection": connection,
+            "metadata": self._metadata,
+            "layout": layout,
+            "version_schema": self._database.version_schema,
+            "own_transaction": not printed_whole,
+        }
+
+    def _revision(self, connection: sa.Connection, line: Line) -> str | None:
+        options = {"version_table": line.version_table, "version_table_schema": self._database.version_schema}
+        return MigrationContext.configure(connection, opts=options).get_current_revision()
+
+    def _differences(self, connection: sa.Connection, layout: Layout) -> Sequence[Difference]:
+        return self._database.differences(connection, list(self._tables.values()), layout)
 
     def _refuse_strangers(self, connection: sa.Connection, revision: str | None) -> None:
         """Leave alone a database that has tables of our names but was never ours."""
         if revision is not None:
             return
-        ours = {kind.name for kind in BUILTIN_KINDS}
-        strange = sorted(ours & set(sa.inspect(connection).get_table_names()))
+        scratch, dialect = sa.MetaData(), self._database.dialect
+        ours = {table_of(kind, scratch, dialect).fullname for kind in BUILTIN_KINDS}
+        strange = sorted(ours & self._database.tables(connection))
         if strange:
             raise SchemaError(
                 f"the database has tables that the gateway did not make ({', '.join(strange)}); nothing was "
-                "touched. Choose a new file, and bring the rows over with `gateway import` or `gateway copy`",
+                "touched. Choose a new file or database, and bring the rows over with `gateway import` or "
+                "`gateway copy`",
                 backend=self._backend,
             )
 
     def _remember(self, connection: sa.Connection) -> None:
-        table = self._metadata.tables[KINDS_TABLE]
+        table = self._metadata.tables[self._kinds_key()]
         known = {row.name: row.fingerprint for row in connection.execute(sa.select(table))}
         for kind in self._kinds:
-            wanted = fingerprint_of(kind)
+            wanted = fingerprint_of(kind, self._database.dialect.name)
             if known.get(kind.name) == wanted:
                 continue
             connection.execute(sa.delete(table).where(table.c.name == kind.name))
             values = {"name": kind.name, "fingerprint": wanted, "created_at": time.time_ns() // 1000}
             connection.execute(sa.insert(table).values(values))
+
+    def _forget(self, connection: sa.Connection) -> None:
+        """Empty what remembers fingerprints, so that nobody takes the older tables for the current ones."""
+        if self._kinds_key() in self._database.tables(connection):
+            table = qualified(self._metadata.tables[self._kinds_key()])
+            connection.execute(literal(f"DELETE FROM {table}"))  # noqa: S608 - a fixed name
 
     @contextmanager
     def _reading(self) -> Iterator[sa.Connection]:
@@ -206,6 +311,7 @@ class Schema:
     def _changing(self) -> Iterator[sa.Connection]:
         locked = self._engine.execution_options(**{LOCKED: True})
         with self._translated(), locked.begin() as connection:
+            self._database.begin(connection)
             yield connection
 
     @contextmanager
@@ -220,34 +326,7 @@ class Schema:
             ) from error
 
 
-def _name(index: sa.Index) -> str:
-    return str(index.name)
-
-
-def _revision(connection: sa.Connection) -> str | None:
-    return MigrationContext.configure(connection).get_current_revision()
-
-
-def _columns(connection: sa.Connection) -> set[tuple[str, str]]:
-    inspector = sa.inspect(connection)
-    return {
-        (table, item["name"])
-        for table in inspector.get_table_names()
-        for item in inspector.get_columns(table)
-    }
-
-
-def _tables_with_rows(connection: sa.Connection) -> set[str]:
-    def filled(name: str) -> bool:
-        return (
-            connection.execute(sa.select(sa.literal(1)).select_from(sa.table(name)).limit(1)).first()
-            is not None
-        )
-
-    return {name for name in sa.inspect(connection).get_table_names() if filled(name)}
-
-
-def _forget(connection: sa.Connection) -> None:
-    """Empty what remembers fingerprints, so that nobody takes the older tables for the current ones."""
-    if sa.inspect(connection).has_table(KINDS_TABLE):
-        connection.execute(sa.delete(sa.table(KINDS_TABLE)))
+def _first_line(error: BaseException) -> str:
+    """Return what went wrong, without the statement and its parameters that SQLAlchemy puts behind."""
+    source = getattr(error, "orig", None) or error
+    return " ".join(str(source).split())[:300] or type(source).__name__

@@ -14,9 +14,9 @@ from gateway.records.codec import Value
 from gateway.records.kind import KindSpec
 from gateway.records.row import Key, Row
 from gateway.records.types import StorageType
-from gateway.sql.dialect import Dialect, quoted, table_name
+from gateway.sql.dialect import Dialect, quoted
 
-__all__ = ["GATEWAY_COLUMNS", "Statements", "statements_of"]
+__all__ = ["GATEWAY_COLUMNS", "Statements", "columns_of", "statements_of"]
 
 GATEWAY_COLUMNS: Final = ("tenant_id", "version", "digest", "deleted")
 """Columns that every table has before those of its kind."""
@@ -28,8 +28,16 @@ _KEYS_A_STATEMENT: Final = (1, 16, 128, 512)
 """Sizes that reads by key come in, so that the driver's cache of prepared statements serves them all."""
 
 
+@lru_cache(maxsize=1024)
+def columns_of(kind: KindSpec, dialect: Dialect) -> str:
+    """Return the column list of a whole row: version, digest, deleted, and the kind's fields in their order."""
+    return ", ".join(["version", "digest", "deleted", *(dialect.readable(spec) for spec in kind.fields)])
+
+
 class Statements:
     """The statements of one kind in one dialect. Get it from `statements_of`.
+
+    They are for databases that take a parameter without being told its type, as SQLite does.
 
     Attributes:
         kind: The kind.
@@ -44,12 +52,11 @@ class Statements:
     def __init__(self, kind: KindSpec, dialect: Dialect) -> None:
         self.kind = kind
         self._dialect = dialect
-        self.table = quoted(table_name(kind.name))
+        self.table = dialect.table(kind)
         storages = enumerate(spec.storage for spec in kind.fields)
         self.booleans = tuple(at for at, storage in storages if storage is StorageType.BOOLEAN)
-        fields = [quoted(name) for name in kind.field_names]
-        self.columns = ", ".join(["version", "digest", "deleted", *fields])
-        self.width = len(GATEWAY_COLUMNS) + len(fields)
+        self.columns = columns_of(kind, dialect)
+        self.width = len(GATEWAY_COLUMNS) + len(kind.fields)
         self._upserts: dict[int, str] = {}
         self._key_sql = {count: self._by_keys(count) for count in _KEYS_A_STATEMENT}
 

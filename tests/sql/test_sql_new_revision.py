@@ -49,8 +49,11 @@ def test_a_changed_kind_and_a_new_one(
     for part in (
         'revision = "0002"',
         'down_revision = "0001"',
-        "create_table('everything'",
-        "ix_trades__order_id",
+        "create(TableShape(name='everything', schema='bots_core'",
+        "('price', StorageType.MONEY)",
+        "add_index('trades', 'bots_core', ('order_id',))",
     ):
         assert part in text
-    assert "drop_table('everything')" in text.partition("def downgrade")[2]
+    back = text.partition("def downgrade")[2]
+    assert "drop('everything', 'bots_core')" in back
+    assert "drop_index('trades', 'bots_core', ('order_id',))" in back

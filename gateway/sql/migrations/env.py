@@ -5,23 +5,24 @@ from __future__ import annotations
 from alembic import context
 
 config = context.config
-metadata = config.attributes.get("metadata")
+options = {
+    "target_metadata": config.attributes.get("metadata"),
+    "gateway_layout": config.attributes["layout"],
+    "version_table": config.attributes["version_table"],
+    "version_table_schema": config.attributes["version_schema"],
+    # Whoever hands over the connection, or puts the printed statements together, begins and ends the transaction.
+    "transactional_ddl": config.attributes["own_transaction"],
+}
 
 if context.is_offline_mode():
-    context.configure(
-        dialect_name=config.attributes["dialect"],
-        target_metadata=metadata,
-        literal_binds=True,
-        transactional_ddl=True,
-    )
+    context.configure(dialect_name=config.attributes["layout"].dialect, literal_binds=True, **options)
 else:
     context.configure(
         connection=config.attributes["connection"],
-        target_metadata=metadata,
         compare_type=True,
         # SQLite cannot alter most of a table in place; Alembic then makes a new one and copies.
         render_as_batch=True,
-        transactional_ddl=True,
+        **options,
     )
 
 with context.begin_transaction():

@@ -1,260 +1,296 @@
-"""Tables of the built-in kinds.
+"""Tables of the built-in kinds, and the gateway's own.
 
 Frozen: this is what the tables were at first, whatever the kinds look like now.
 """
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Final
 
-import sqlalchemy as sa
 from alembic import op
+
+from gateway.records.types import StorageType
+from gateway.sql.creation import house_creation, house_removal, kinds_creation
+from gateway.sql.layout import OWN_SCHEMA
+from gateway.sql.migrations.here import create, drop, layout_here, need_schemas
+from gateway.sql.shapes import TableShape
 
 revision = "0001"
 down_revision = None
 branch_labels = None
 depends_on = None
 
-TEXT: Final = sa.Text
-INTEGER: Final = sa.Integer
-REAL: Final = sa.REAL
+TEXT: Final = StorageType.TEXT
+INTEGER: Final = StorageType.INTEGER
+FLOAT: Final = StorageType.FLOAT
+BOOLEAN: Final = StorageType.BOOLEAN
+MONEY: Final = StorageType.MONEY
+TIME: Final = StorageType.TIME
+JSON: Final = StorageType.JSON
 
-Columns = dict[str, type[sa.types.TypeEngine[Any]]]
-
-TABLES: Final[dict[str, tuple[tuple[str, ...], Columns, tuple[tuple[str, ...], ...]]]] = {
-    "trades": (
-        ("record_id",),
-        {
-            "record_id": TEXT,
-            "timestamp": INTEGER,
-            "market_name": TEXT,
-            "condition_id": TEXT,
-            "action": TEXT,
-            "side": TEXT,
-            "price": TEXT,
-            "amount": TEXT,
-            "order_id": TEXT,
-            "status": TEXT,
-            "pnl": TEXT,
-            "pnl_pct": TEXT,
-            "reason": TEXT,
-            "dry_run": INTEGER,
-            "strategy": TEXT,
-            "execution_mode": TEXT,
-        },
-        (("timestamp",), ("market_name", "timestamp"), ("condition_id", "timestamp")),
+TABLES: Final = (
+    TableShape(
+        name="trades",
+        schema="bots_core",
+        key=("record_id",),
+        columns=(
+            ("record_id", TEXT),
+            ("timestamp", TIME),
+            ("market_name", TEXT),
+            ("condition_id", TEXT),
+            ("action", TEXT),
+            ("side", TEXT),
+            ("price", MONEY),
+            ("amount", MONEY),
+            ("order_id", TEXT),
+            ("status", TEXT),
+            ("pnl", MONEY),
+            ("pnl_pct", MONEY),
+            ("reason", TEXT),
+            ("dry_run", BOOLEAN),
+            ("strategy", TEXT),
+            ("execution_mode", TEXT),
+        ),
+        indexes=(("timestamp",), ("market_name", "timestamp"), ("condition_id", "timestamp")),
+        time="timestamp",
+        log=True,
     ),
-    "positions": (
-        ("condition_id",),
-        {
-            "condition_id": TEXT,
-            "market_name": TEXT,
-            "side": TEXT,
-            "entry_price": TEXT,
-            "amount": TEXT,
-            "trailing_stop_price": TEXT,
-            "is_open": INTEGER,
-            "opened_at": INTEGER,
-            "closed_at": INTEGER,
-            "close_reason": TEXT,
-            "exit_price": TEXT,
-            "pnl": TEXT,
-            "extra": TEXT,
-        },
-        (("is_open",),),
+    TableShape(
+        name="positions",
+        schema="bots_core",
+        key=("condition_id",),
+        columns=(
+            ("condition_id", TEXT),
+            ("market_name", TEXT),
+            ("side", TEXT),
+            ("entry_price", MONEY),
+            ("amount", MONEY),
+            ("trailing_stop_price", MONEY),
+            ("is_open", BOOLEAN),
+            ("opened_at", TIME),
+            ("closed_at", TIME),
+            ("close_reason", TEXT),
+            ("exit_price", MONEY),
+            ("pnl", MONEY),
+            ("extra", JSON),
+        ),
+        indexes=(("is_open",),),
     ),
-    "closed_positions": (
-        ("record_id",),
-        {
-            "record_id": TEXT,
-            "condition_id": TEXT,
-            "market_name": TEXT,
-            "side": TEXT,
-            "entry_price": TEXT,
-            "amount": TEXT,
-            "trailing_stop_price": TEXT,
-            "opened_at": INTEGER,
-            "closed_at": INTEGER,
-            "close_reason": TEXT,
-            "exit_price": TEXT,
-            "pnl": TEXT,
-            "extra": TEXT,
-        },
-        (("closed_at",), ("condition_id", "closed_at")),
+    TableShape(
+        name="closed_positions",
+        schema="bots_core",
+        key=("record_id",),
+        columns=(
+            ("record_id", TEXT),
+            ("condition_id", TEXT),
+            ("market_name", TEXT),
+            ("side", TEXT),
+            ("entry_price", MONEY),
+            ("amount", MONEY),
+            ("trailing_stop_price", MONEY),
+            ("opened_at", TIME),
+            ("closed_at", TIME),
+            ("close_reason", TEXT),
+            ("exit_price", MONEY),
+            ("pnl", MONEY),
+            ("extra", JSON),
+        ),
+        indexes=(("closed_at",), ("condition_id", "closed_at")),
+        time="closed_at",
+        log=True,
     ),
-    "order_book_snapshots": (
-        ("record_id",),
-        {
-            "record_id": TEXT,
-            "timestamp": INTEGER,
-            "condition_id": TEXT,
-            "best_ask_yes": REAL,
-            "best_bid_yes": REAL,
-            "best_ask_yes_size": REAL,
-            "best_bid_yes_size": REAL,
-            "best_ask_no": REAL,
-            "best_bid_no": REAL,
-            "best_ask_no_size": REAL,
-            "best_bid_no_size": REAL,
-            "winning_side": TEXT,
-            "time_remaining": REAL,
-            "bids": TEXT,
-            "asks": TEXT,
-        },
-        (("timestamp",), ("condition_id", "timestamp")),
+    TableShape(
+        name="order_book_snapshots",
+        schema="bots_core",
+        key=("record_id",),
+        columns=(
+            ("record_id", TEXT),
+            ("timestamp", TIME),
+            ("condition_id", TEXT),
+            ("best_ask_yes", FLOAT),
+            ("best_bid_yes", FLOAT),
+            ("best_ask_yes_size", FLOAT),
+            ("best_bid_yes_size", FLOAT),
+            ("best_ask_no", FLOAT),
+            ("best_bid_no", FLOAT),
+            ("best_ask_no_size", FLOAT),
+            ("best_bid_no_size", FLOAT),
+            ("winning_side", TEXT),
+            ("time_remaining", FLOAT),
+            ("bids", JSON),
+            ("asks", JSON),
+        ),
+        indexes=(("timestamp",), ("condition_id", "timestamp")),
+        time="timestamp",
+        log=True,
     ),
-    "events": (
-        ("record_id",),
-        {
-            "record_id": TEXT,
-            "timestamp": INTEGER,
-            "session_id": TEXT,
-            "event_type": TEXT,
-            "condition_id": TEXT,
-            "market_name": TEXT,
-            "data": TEXT,
-        },
-        (("timestamp",), ("session_id", "timestamp"), ("event_type", "timestamp")),
+    TableShape(
+        name="events",
+        schema="bots_core",
+        key=("record_id",),
+        columns=(
+            ("record_id", TEXT),
+            ("timestamp", TIME),
+            ("session_id", TEXT),
+            ("event_type", TEXT),
+            ("condition_id", TEXT),
+            ("market_name", TEXT),
+            ("data", JSON),
+        ),
+        indexes=(("timestamp",), ("session_id", "timestamp"), ("event_type", "timestamp")),
+        time="timestamp",
+        log=True,
     ),
-    "alerts": (
-        ("record_id",),
-        {
-            "record_id": TEXT,
-            "timestamp": INTEGER,
-            "alert_type": TEXT,
-            "level": TEXT,
-            "market_name": TEXT,
-            "details": TEXT,
-        },
-        (("timestamp",), ("alert_type", "timestamp")),
+    TableShape(
+        name="alerts",
+        schema="bots_core",
+        key=("record_id",),
+        columns=(
+            ("record_id", TEXT),
+            ("timestamp", TIME),
+            ("alert_type", TEXT),
+            ("level", TEXT),
+            ("market_name", TEXT),
+            ("details", JSON),
+        ),
+        indexes=(("timestamp",), ("alert_type", "timestamp")),
+        time="timestamp",
+        log=True,
     ),
-    "daily_stats": (
-        ("date",),
-        {
-            "date": TEXT,
-            "initial_balance": TEXT,
-            "current_pnl": TEXT,
-            "total_trades": INTEGER,
-            "winning_trades": INTEGER,
-            "losing_trades": INTEGER,
-            "total_volume": TEXT,
-        },
-        (),
+    TableShape(
+        name="daily_stats",
+        schema="bots_core",
+        key=("date",),
+        columns=(
+            ("date", TEXT),
+            ("initial_balance", MONEY),
+            ("current_pnl", MONEY),
+            ("total_trades", INTEGER),
+            ("winning_trades", INTEGER),
+            ("losing_trades", INTEGER),
+            ("total_volume", MONEY),
+        ),
     ),
-    "operations": (
-        ("operation_id",),
-        {
-            "operation_id": TEXT,
-            "kind": TEXT,
-            "key": TEXT,
-            "applied_at": INTEGER,
-        },
-        (("applied_at",),),
+    TableShape(
+        name="operations",
+        schema="supporting",
+        key=("operation_id",),
+        columns=(
+            ("operation_id", TEXT),
+            ("kind", TEXT),
+            ("key", TEXT),
+            ("applied_at", TIME),
+        ),
+        indexes=(("applied_at",),),
     ),
-    "indicators": (
-        ("record_id",),
-        {
-            "record_id": TEXT,
-            "timestamp": INTEGER,
-            "session_id": TEXT,
-            "symbol": TEXT,
-            "indicator_id": TEXT,
-            "indicator_type": TEXT,
-            "value": REAL,
-            "confidence": REAL,
-            "metadata": TEXT,
-        },
-        (("timestamp",), ("session_id", "symbol", "indicator_id", "timestamp")),
+    TableShape(
+        name="indicators",
+        schema="ai_core",
+        key=("record_id",),
+        columns=(
+            ("record_id", TEXT),
+            ("timestamp", TIME),
+            ("session_id", TEXT),
+            ("symbol", TEXT),
+            ("indicator_id", TEXT),
+            ("indicator_type", TEXT),
+            ("value", FLOAT),
+            ("confidence", FLOAT),
+            ("metadata", JSON),
+        ),
+        indexes=(("timestamp",), ("session_id", "symbol", "indicator_id", "timestamp")),
+        time="timestamp",
+        log=True,
     ),
-    "candles": (
-        ("symbol", "interval", "timestamp"),
-        {
-            "symbol": TEXT,
-            "interval": TEXT,
-            "timestamp": INTEGER,
-            "open": REAL,
-            "high": REAL,
-            "low": REAL,
-            "close": REAL,
-            "volume": REAL,
-        },
-        (),
+    TableShape(
+        name="candles",
+        schema="ai_core",
+        key=("symbol", "interval", "timestamp"),
+        columns=(
+            ("symbol", TEXT),
+            ("interval", TEXT),
+            ("timestamp", TIME),
+            ("open", FLOAT),
+            ("high", FLOAT),
+            ("low", FLOAT),
+            ("close", FLOAT),
+            ("volume", FLOAT),
+        ),
+        time="timestamp",
     ),
-    "tick_prices": (
-        ("record_id",),
-        {
-            "record_id": TEXT,
-            "timestamp": INTEGER,
-            "symbol": TEXT,
-            "session_id": TEXT,
-            "price": REAL,
-            "volume": REAL,
-            "side": TEXT,
-        },
-        (("timestamp",), ("symbol", "timestamp")),
+    TableShape(
+        name="tick_prices",
+        schema="ai_core",
+        key=("record_id",),
+        columns=(
+            ("record_id", TEXT),
+            ("timestamp", TIME),
+            ("symbol", TEXT),
+            ("session_id", TEXT),
+            ("price", FLOAT),
+            ("volume", FLOAT),
+            ("side", TEXT),
+        ),
+        indexes=(("timestamp",), ("symbol", "timestamp")),
+        time="timestamp",
+        log=True,
     ),
-    "trade_decisions": (
-        ("record_id",),
-        {
-            "record_id": TEXT,
-            "timestamp": INTEGER,
-            "market_name": TEXT,
-            "condition_id": TEXT,
-            "action": TEXT,
-            "side": TEXT,
-            "price": TEXT,
-            "amount": TEXT,
-            "confidence": REAL,
-            "time_remaining": REAL,
-            "reason": TEXT,
-            "reason_detail": TEXT,
-            "dry_run": INTEGER,
-            "strategy": TEXT,
-            "detail": TEXT,
-        },
-        (("timestamp",), ("market_name", "timestamp")),
+    TableShape(
+        name="trade_decisions",
+        schema="bots_core",
+        key=("record_id",),
+        columns=(
+            ("record_id", TEXT),
+            ("timestamp", TIME),
+            ("market_name", TEXT),
+            ("condition_id", TEXT),
+            ("action", TEXT),
+            ("side", TEXT),
+            ("price", MONEY),
+            ("amount", MONEY),
+            ("confidence", FLOAT),
+            ("time_remaining", FLOAT),
+            ("reason", TEXT),
+            ("reason_detail", TEXT),
+            ("dry_run", BOOLEAN),
+            ("strategy", TEXT),
+            ("detail", JSON),
+        ),
+        indexes=(("timestamp",), ("market_name", "timestamp")),
+        time="timestamp",
+        log=True,
     ),
-    "bot_state": (
-        ("bot_id", "name"),
-        {
-            "bot_id": TEXT,
-            "name": TEXT,
-            "status": TEXT,
-            "cycle": INTEGER,
-            "data": TEXT,
-            "updated_at": INTEGER,
-        },
-        (),
+    TableShape(
+        name="bot_state",
+        schema="bots_core",
+        key=("bot_id", "name"),
+        columns=(
+            ("bot_id", TEXT),
+            ("name", TEXT),
+            ("status", TEXT),
+            ("cycle", INTEGER),
+            ("data", JSON),
+            ("updated_at", TIME),
+        ),
     ),
-}
-"""Name: key, columns beside the gateway's own, and indexes."""
+)
 
 
 def upgrade() -> None:
-    """Create every table, and the one that remembers what the tables were made for."""
-    for name, (key, columns, indexes) in TABLES.items():
-        op.create_table(
-            name,
-            sa.Column("tenant_id", sa.Text(), nullable=False),
-            sa.Column("version", sa.BigInteger(), nullable=False),
-            sa.Column("digest", sa.BigInteger(), nullable=False),
-            sa.Column("deleted", sa.Integer(), nullable=False),
-            *(sa.Column(column, kind(), nullable=column not in key) for column, kind in columns.items()),
-            sa.PrimaryKeyConstraint(*key, "tenant_id"),
-        )
-        for fields in indexes:
-            op.create_index("__".join((f"ix_{name}", *fields)), name, [*fields])
-    op.create_table(
-        "gateway_kinds",
-        sa.Column("name", sa.Text(), nullable=False),
-        sa.Column("fingerprint", sa.Text(), nullable=False),
-        sa.Column("created_at", sa.BigInteger(), nullable=False),
-        sa.PrimaryKeyConstraint("name"),
-    )
+    """Create every table, and those that remember what the tables were made for and how they are cut."""
+    layout = layout_here()
+    need_schemas(OWN_SCHEMA, *(shape.schema for shape in TABLES))
+    for statement in house_creation(layout):
+        op.execute(statement)
+    for shape in TABLES:
+        create(shape)
+    for statement in kinds_creation(layout):
+        op.execute(statement)
 
 
 def downgrade() -> None:
-    """Drop what `upgrade` created, indexes with their tables."""
-    op.drop_table("gateway_kinds")
-    for name in reversed(TABLES):
-        op.drop_table(name)
+    """Drop what `upgrade` created, indexes and partitions with their tables. Schemas stay: others may use them."""
+    for statement in house_removal(layout_here()):
+        op.execute(statement)
+    for shape in reversed(TABLES):
+        drop(shape.name, shape.schema)

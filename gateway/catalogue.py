@@ -40,7 +40,7 @@ CATALOGUE: Final = {
         CatalogueEntry("json", ("json",)),
         CatalogueEntry("memory", ("memory",)),
         CatalogueEntry("sqlite", ("sqlite",)),
-        CatalogueEntry("postgres", ("postgres", "postgresql"), released=False),
+        CatalogueEntry("postgres", ("postgres", "postgresql")),
         CatalogueEntry("questdb", ("questdb",), released=False),
         CatalogueEntry("redis", ("redis", "rediss"), released=False),
     )

@@ -1,0 +1,210 @@
+"""Writing: a batch of steps as one statement where one is enough, and as one transaction where it is not.
+
+What is raised here are the driver's own errors; they are translated where the connection is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Final
+
+from gateway.backend import Step, Update, WriteReceipt
+from gateway.records.kind import KindSpec
+from gateway.records.row import Key, Row
+from gateway_postgres.logs import FreshRowsRefused, is_fresh, lock_log_rows, store_carefully, store_fresh
+from gateway_postgres.merging import Place, Stamp, merge, reads_of, runs_of
+from gateway_postgres.statements import PostgresStatements, postgres_statements
+from gateway_postgres.values import columns_of_rows, in_key_order, key_columns, rows_from
+from gateway_postgres.work import Work, changed_rows, transaction
+
+if TYPE_CHECKING:
+    from asyncpg import Connection, Record
+
+__all__ = ["purge_some", "write"]
+
+_STORED: Final = WriteReceipt()
+
+
+async def write(connection: Connection[Record], steps: Sequence[Step]) -> WriteReceipt:
+    """Store a batch as a whole or not at all.
+
+    Rows of one kind and tenant are one statement and, if all is well, one round trip. Everything else is a
+    transaction; one that is open already is used and left open.
+
+    Args:
+        connection: For this call alone. Its `timestamptz` codec takes and gives microseconds since 1970.
+        steps: The batch.
+
+    Raises:
+        asyncpg.PostgresError: The server refused; nothing was stored.
+        asyncpg.InterfaceError: The driver could not bind a value, or has no connection; nothing was stored.
+        Exception: What an update's `apply` raised; nothing was stored.
+    """
+    rows = _one_run(steps)
+    if rows and await _store_at_once(connection, rows):
+        return _STORED
+    if any(isinstance(step, Update) for step in steps):
+        return await _store_updates(connection, steps)
+    merged = merge(steps, {})
+    if rows is None:
+        try:
+            return merged.receipt(
+                await _store_in_transaction(connection, merged.rows.values(), careful=False)
+            )
+        except FreshRowsRefused:
+            pass  # all was rolled back: whoever takes care must not have written to the table before
+    return merged.receipt(await _store_in_transaction(connection, merged.rows.values(), careful=True))
+
+
+def _one_run(steps: Sequence[Step]) -> Sequence[Row] | None:
+    """Return the steps if they are rows of one kind and tenant, as nearly every batch is."""
+    first = steps[0] if steps else None
+    if not isinstance(first, Row):
+        return None
+    kind, tenant = first.kind, first.tenant
+    rows = [step for step in steps if isinstance(step, Row) and step.kind is kind and step.tenant == tenant]
+    return rows if len(rows) == len(steps) else None
+
+
+async def _store_at_once(connection: Connection[Record], rows: Sequence[Row]) -> bool:
+    """Store rows of one kind and tenant by one statement; tell whether all of them were stored and none lost.
+
+    Nothing is tried where that cannot be told: a key that comes twice, or a log row that needs care.
+    """
+    kind, tenant = rows[0].kind, rows[0].tenant
+    statements = postgres_statements(kind)
+    if statements.log and not all(map(is_fresh, rows)):
+        return False
+    ordered, distinct = in_key_order(kind, rows)
+    if not distinct:
+        return False
+    columns = columns_of_rows(kind, ordered)
+    many = len(rows) > 1
+    text = statements.upsert(many=many, exact=columns.exact, fresh=statements.log)
+    values = columns.lists() if many else columns.single()
+    return changed_rows(await connection.execute(text, tenant, *values)) == len(rows)
+
+
+async def _store_in_transaction(
+    connection: Connection[Record], rows: Iterable[Row], *, careful: bool
+) -> dict[Place, Stamp]:
+    async with transaction(connection):
+        return await _store(Work(connection), rows, careful=careful)
+
+
+async def _store_updates(connection: Connection[Record], steps: Sequence[Step]) -> WriteReceipt:
+    """Store a batch in which something is read, computed and written."""
+    async with transaction(connection):
+        work = Work(connection)
+        current: dict[Place, Row | None] = {}
+        held: set[Place] = set()
+        for (kind, tenant), keys in reads_of(steps).items():
+            await _lock(work, kind, tenant, keys, current, held)
+        merged = merge(steps, current)
+        # With care from the start: a second attempt would have to call `apply` again.
+        kept = await _store(work, merged.rows.values(), careful=True)
+        await _release(work, held - merged.rows.keys())
+        return merged.receipt(kept)
+
+
+async def _store(work: Work, rows: Iterable[Row], *, careful: bool) -> dict[Place, Stamp]:
+    """Store rows of any kinds, each key once; return the stamps of what was kept instead of rows sent.
+
+    Kinds, tenants and keys are taken in an order that all writers share. What may lock a whole table comes before
+    what only writes into it, so that no two transactions hold what the other one needs.
+
+    Args:
+        work: The transaction.
+        rows: What to store.
+        careful: Whether to take care with fresh rows of logs too.
+
+    Raises:
+        FreshRowsRefused: Some fresh rows need care after all.
+    """
+    kept: dict[Place, Stamp] = {}
+    fresh: list[Row] = []
+    others: list[Row] = []
+    with_care: list[Row] = []
+    for row in rows:
+        log = postgres_statements(row.kind).log
+        (others if not log else with_care if careful or not is_fresh(row) else fresh).append(row)
+    for (kind, tenant), run in runs_of(with_care).items():
+        kept |= await store_carefully(work, kind, tenant, run)
+    for (kind, tenant), run in runs_of(fresh).items():
+        await store_fresh(work, kind, tenant, run)
+    for (kind, tenant), run in runs_of(others).items():
+        if refused := await work.upsert(kind, tenant, run):
+            kept |= await work.stamps(kind, tenant, refused)
+    return kept
+
+
+async def _lock(
+    work: Work,
+    kind: KindSpec,
+    tenant: str,
+    keys: Sequence[Key],
+    current: dict[Place, Row | None],
+    held: set[Place],
+) -> None:
+    """Read keys so that nobody else writes them until the transaction ends.
+
+    Args:
+        work: The transaction.
+        kind: Which kind.
+        tenant: Whose rows.
+        keys: Which rows, in order.
+        current: Gets what is stored, None where nothing is.
+        held: Gets the places where a placeholder of this transaction stands.
+    """
+    statements = postgres_statements(kind)
+    rows: Mapping[Key, Row] = (
+        await lock_log_rows(work, kind, tenant, keys)
+        if statements.log
+        else await _lock_states(work, statements, tenant, keys, held)
+    )
+    for key in keys:
+        current[kind, tenant, key] = rows.get(key)
+
+
+async def _lock_states(
+    work: Work, statements: PostgresStatements, tenant: str, keys: Sequence[Key], held: set[Place]
+) -> dict[Key, Row]:
+    """Return the rows of keys that have one; where there is none, a placeholder keeps others from writing one."""
+    kind, found = statements.kind, dict[Key, Row]()
+    left: Sequence[Key] = keys
+    while left:
+        await work.become(tenant)
+        placed = await work.connection.fetch(statements.hold, tenant, *key_columns(kind, left))
+        held |= {(kind, tenant, tuple(record)) for record in placed}
+        records = await work.fetch_by_keys(kind, tenant, left, statements.columns, lock=True)
+        found |= {row.key: row for row in rows_from(kind, tenant, records)}
+        # A row that was there at first and is gone now was purged in between: once more, with a placeholder.
+        left = [key for key in left if key not in found]
+    return {key: row for key, row in found.items() if (kind, tenant, key) not in held}
+
+
+async def _release(work: Work, places: set[Place]) -> None:
+    """Remove placeholders that nothing was written over."""
+    keys: dict[tuple[KindSpec, str], list[Key]] = {}
+    for kind, tenant, key in places:
+        keys.setdefault((kind, tenant), []).append(key)
+    for (kind, tenant), unused in keys.items():
+        await work.become(tenant)
+        await work.connection.execute(postgres_statements(kind).release, tenant, *key_columns(kind, unused))
+
+
+async def purge_some(
+    connection: Connection[Record], kind: KindSpec, tenant: str, before_micros: int, limit: int
+) -> int:
+    """Remove at most `limit` rows whose time field lies before a moment in microseconds; return how many.
+
+    Rows that are being written at this moment are left, so fewer than `limit` does not mean that none is left.
+
+    Raises:
+        CapabilityError: The kind has no time field.
+        asyncpg.PostgresError: The server refused; nothing was removed.
+    """
+    text = postgres_statements(kind).purge
+    async with transaction(connection):
+        await Work(connection).become(tenant)
+        return changed_rows(await connection.execute(text, tenant, before_micros, limit))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final
@@ -17,7 +18,10 @@ from pydantic import ValidationError
 
 from gateway.backend import BackendSettings, BackendSpec, OpenContext
 from gateway.catalogue import CATALOGUE
+from gateway.concerns import exposure_concerns, store_concerns
 from gateway.errors import ConfigurationError, PluginError, UnknownBackendError, UnknownKindError
+from gateway.findings import Finding
+from gateway.guard import refuse
 from gateway.migration.phases import Phase
 from gateway.provenance import ConfigValue, gateway_values, store_values
 from gateway.records.kind import KindSpec
@@ -26,7 +30,7 @@ from gateway.redaction import redact
 from gateway.registry import PluginRegistry
 from gateway.routing import KindPlan, RoutingPlan, parse_cutover
 from gateway.settings import PREFIX, GatewaySettings, variables_of
-from gateway.stores import BACKENDS, StoreName, check_locations, named_stores, variable_of
+from gateway.stores import BACKENDS, StoreName, check_locations, files_of, named_stores, variable_of
 from gateway.variables import ARGUMENT, DEFAULT, ENVIRONMENT, Given, Variables, explain_settings
 
 __all__ = [
@@ -73,12 +77,14 @@ class Configuration:
         stores: One store or two, in the order of `STORAGE_BACKENDS`; the first is the old one.
         plan: Where every kind stands, by `STORAGE_PHASE` and `STORAGE_CUTOVER`.
         values: Every setting with its source.
+        secret_file: The env file, if it holds passwords; None otherwise.
     """
 
     settings: GatewaySettings
     stores: tuple[StoreConfig, ...]
     plan: RoutingPlan
     values: tuple[ConfigValue, ...]
+    secret_file: Path | None = None
 
     def __repr__(self) -> str:
         return f"<Configuration {', '.join(map(repr, self.stores))} phase={self.plan.default.phase.value}>"
@@ -87,6 +93,19 @@ class Configuration:
     def control_path(self) -> Path:
         """File of the control store."""
         return self.settings.control_path
+
+    def concerns(self, *stores: StoreConfig) -> list[Finding]:
+        """Return what is not safe about stores and their files: failures in production, warnings elsewhere.
+
+        Args:
+            stores: The stores to look at.
+
+        Raises:
+            ConfigurationError: The settings of one contradict each other.
+        """
+        production = self.settings.is_production
+        found = [store_concerns(store.instance, store.settings, production=production) for store in stores]
+        return [*self._exposed(), *chain.from_iterable(found)]
 
     def store(self, instance: str) -> StoreConfig:
         """Return one store by its instance name.
@@ -99,6 +118,12 @@ class Configuration:
                 return store
         names = ", ".join(store.instance for store in self.stores)
         raise ConfigurationError(f"no store {instance!r} is configured; STORAGE_BACKENDS names {names}")
+
+    def _exposed(self) -> list[Finding]:
+        """Return what other users of this machine may read and should not: failures in production."""
+        places = [self.settings.data_dir, self.control_path]
+        places += [path for store in self.stores for path in files_of(store.spec, store.settings.url)]
+        return exposure_concerns(self.secret_file, places, production=self.settings.is_production)
 
 
 def load_configuration(
@@ -134,7 +159,7 @@ def load_configuration(
     values = gateway_values(settings, variables, plan)
     for name, store in zip(names, stores, strict=True):
         values += store_values(name, store.settings, variables)
-    return Configuration(settings, stores, plan, tuple(values))
+    return Configuration(settings, stores, plan, tuple(values), variables.secret_file)
 
 
 def denied_plugins(
@@ -157,15 +182,19 @@ def denied_plugins(
 def open_context(
     config: Configuration, store: StoreConfig, kinds: Iterable[KindSpec], read_only: bool = False
 ) -> OpenContext:
-    """Return what a backend gets to open a store.
+    """Return what a backend gets to open a store, which nobody opens without: so here what is not safe is refused.
 
     Args:
         config: Gives the data directory.
         store: One of `config.stores`.
         kinds: Every registered kind.
         read_only: Do not write, lock or migrate.
+
+    Raises:
+        ConfigurationError: It must not be opened like this in production, or its settings contradict each other.
     """
     settings = config.settings
+    refuse(config.concerns(store))
     return OpenContext(
         store.instance, store.settings, tuple(kinds), settings.data_dir, read_only, settings.is_production
     )

@@ -16,10 +16,12 @@ import pluggy
 from gateway.api import GatewayHealth
 from gateway.bot_calls import BotCalls
 from gateway.buffer import Buffer, BufferOptions
+from gateway.concerns import warn_once
 from gateway.config import Configuration, denied_plugins, load_configuration, open_context
 from gateway.dispatch import StoreSet
 from gateway.divergences import DivergenceLog
 from gateway.engine import Engine
+from gateway.guard import refuse
 from gateway.migration.control import ControlStore
 from gateway.migration.follow import PlanFollower
 from gateway.outcomes import LaneOptions
@@ -103,13 +105,17 @@ class Gateway(BotCalls):
         """Open every store and begin to follow the control store. Opening an open gateway does nothing.
 
         Raises:
-            ConfigurationError: The settings, the plugins or the control store cannot be used.
+            ConfigurationError: The settings, the plugins or the control store cannot be used, or are not safe in
+                production; nothing was opened.
             StoreError: A store cannot be opened; those opened before it are closed again.
         """
         async with self._turn:
             if self._closers is not None:
                 return self
             self._registry.warn()
+            concerns = self.configuration.concerns(*self.configuration.stores)
+            refuse(concerns)
+            warn_once(concerns)
             async with AsyncExitStack() as closers:
                 await self._open(closers)
                 self._closers = closers.pop_all()

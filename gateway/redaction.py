@@ -24,8 +24,14 @@ _USERINFO: Final = re.compile(
 _BROKEN_USERINFO: Final = re.compile(
     r"(?P<head>[a-z][a-z0-9+.-]*://[^/?#:@\s]+):(?P<password>\S*)@", re.IGNORECASE
 )
+# A text that is a URL and nothing else: white space in it belongs to a password that was not percent-encoded.
+_WHOLE_URL: Final = re.compile(
+    r"(?P<head>\A\s*[a-z][a-z0-9+.-]*://[^/?#:@\s]*):(?P<password>.*)@", re.IGNORECASE | re.DOTALL
+)
+# Up to the next parameter and no less: passwords hold commas and semicolons, and lists of parameters seldom do.
 _PARAMETER: Final = re.compile(
-    rf"(?P<head>\b\w*(?:{_SENSITIVE_WORDS})\s*=\s*)(?P<value>'[^']*'|[^&\s;,]+)", re.IGNORECASE
+    rf"(?P<head>\b\w*(?:{_SENSITIVE_WORDS})\s*=\s*)(?P<value>'(?:[^'\\]|\\.)*'|\"[^\"]*\"|[^&\s]+)",
+    re.IGNORECASE,
 )
 
 
@@ -39,4 +45,5 @@ def redact(text: str) -> str:
     if "@" in text:
         text = _USERINFO.sub(rf"\g<head>:{HIDDEN}@", text)
         text = _BROKEN_USERINFO.sub(rf"\g<head>:{HIDDEN}@", text)
+        text = _WHOLE_URL.sub(rf"\g<head>:{HIDDEN}@", text)
     return _PARAMETER.sub(rf"\g<head>{HIDDEN}", text) if "=" in text else text

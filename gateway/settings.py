@@ -93,6 +93,9 @@ class GatewaySettings(BaseSettings):
         default=Path("storage"),
         description="Directory of stores that have no location of their own, and of the control store.",
     )
+    backup_dir: Path | None = Field(
+        default=None, description="Directory of backups. Unset means backups under STORAGE_DATA_DIR."
+    )
     phase: Annotated[Phase | None, BeforeValidator(_lowered)] = Field(
         default=None,
         description="Phase of every kind: legacy, dual_write, shadow_read, cutover or complete. "
@@ -172,10 +175,10 @@ class GatewaySettings(BaseSettings):
         """Take what is handed in and nothing else; `gateway.config` reads the variables."""
         return (init_settings,)
 
-    @field_validator("data_dir")
+    @field_validator("data_dir", "backup_dir")
     @classmethod
-    def _expand(cls, value: Path) -> Path:
-        return _home_expanded(value)
+    def _expand(cls, value: Path | None) -> Path | None:
+        return None if value is None else _home_expanded(value)
 
     @field_validator("mirror_mode", mode="before")
     @classmethod
@@ -219,6 +222,11 @@ class GatewaySettings(BaseSettings):
         if self.control_url is None:
             return self.data_dir / "control.db"
         return _home_expanded(Path(self.control_url.removeprefix("sqlite:///")))
+
+    @property
+    def backups_path(self) -> Path:
+        """Directory of backups."""
+        return self.backup_dir or self.data_dir / "backups"
 
     @property
     def is_production(self) -> bool:

@@ -7,18 +7,28 @@ import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from itertools import combinations
+from pathlib import Path
 from typing import Final
 
 from gateway.backend import BackendSettings, BackendSpec, Capability
 from gateway.catalogue import backend_of_scheme
 from gateway.errors import ConfigurationError, PluginError, UnknownBackendError
+from gateway.locations import may_be_one, server_of
 from gateway.redaction import redact
 from gateway.registry import PluginRegistry
 from gateway.settings import PREFIX
 from gateway.variables import DEFAULT, Given, Variables
 from gateway.vetting import NAME_PATTERN
 
-__all__ = ["BACKENDS", "StoreName", "check_locations", "named_stores", "parse_backends", "variable_of"]
+__all__ = [
+    "BACKENDS",
+    "StoreName",
+    "check_locations",
+    "files_of",
+    "named_stores",
+    "parse_backends",
+    "variable_of",
+]
 
 BACKENDS: Final = "STORAGE_BACKENDS"
 DATABASE_URL: Final = "DATABASE_URL"
@@ -191,23 +201,35 @@ def check_locations(stores: Iterable[tuple[str, BackendSpec, BackendSettings]]) 
 
 def _may_be_one(spec: BackendSpec, one: str | None, two: str | None) -> bool:
     if one and two:
+        places = [server_of(_behind_scheme(spec, url) or "") for url in (one, two)]
+        if places[0] is not None and places[1] is not None and may_be_one(places[0], places[1]):
+            return True
         return not _places(spec, one).isdisjoint(_places(spec, two))
     # Only the backend knows where a store without a location is. If nothing in it lasts, each is a new one.
     return Capability.DURABLE in spec.capabilities
 
 
 def _places(spec: BackendSpec, url: str) -> frozenset[str]:
-    """Return every place that a location may mean, as far as one can tell without opening it.
+    """Return every path that a location may mean, as far as one can tell without opening it.
 
     Backends differ in how many slashes of a URL belong to the path, so each reading counts.
     """
-    scheme, separator, rest = url.partition(":")
-    if not separator or scheme.partition("+")[0].lower() not in spec.url_schemes:
+    rest = _behind_scheme(spec, url)
+    if rest is None:
         return frozenset({_real(url)})
-    paths = {rest.removeprefix(slashes) for slashes in ("", "//", "///")}
-    places = {_real(path) for path in paths}
-    # On another machine: who asks, and with which options, does not make it another store.
-    return frozenset({*places, rest.partition("?")[0].rpartition("@")[2].lower()})
+    return frozenset(_real(rest.removeprefix(slashes)) for slashes in ("", "//", "///"))
+
+
+def files_of(spec: BackendSpec, url: str | None) -> tuple[Path, ...]:
+    """Return where a store may keep its files: each reading of its location. Most of them do not exist."""
+    return tuple(map(Path, sorted(_places(spec, url)))) if url and "\0" not in url else ()
+
+
+def _behind_scheme(spec: BackendSpec, url: str) -> str | None:
+    """Return what follows the scheme and its colon; None if the location does not begin with one of the backend's."""
+    scheme, separator, rest = url.partition(":")
+    ours = separator and scheme.partition("+")[0].lower() in spec.url_schemes
+    return rest if ours else None
 
 
 def _real(path: str) -> str:

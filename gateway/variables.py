@@ -62,6 +62,9 @@ class Variables:
             since passwords may hold it.
         overrides: Arguments, by the lower-case name of their variable without `STORAGE_`. None: not given.
 
+    Attributes:
+        secret_file: The env file, if there is a password or a key in it, ours or anybody's; None otherwise.
+
     Raises:
         ConfigurationError: The env file cannot be read.
     """
@@ -73,7 +76,9 @@ class Variables:
         overrides: Mapping[str, Any] | None = None,
     ) -> None:
         self._given: dict[str, Given] = {}
-        self._add(_read(env_file), env_file.name if env_file else "")
+        written = _read(env_file)
+        self.secret_file = env_file if _hold_secrets(written) else None
+        self._add(written, env_file.name if env_file else "")
         self._add(environ, ENVIRONMENT)
         arguments = {name: value for name, value in (overrides or {}).items() if value is not None}
         self._given |= {
@@ -147,6 +152,10 @@ def _read(env_file: Path | None) -> Mapping[str, str | None]:
         raise ConfigurationError(
             f"{env_file} cannot be read ({error}); make it readable UTF-8, or use the environment instead"
         ) from error
+
+
+def _hold_secrets(values: Mapping[str, str | None]) -> bool:
+    return any(value and (is_secret_name(name) or redact(value) != value) for name, value in values.items())
 
 
 def explain_settings(error: ValidationError, named: Callable[[str], tuple[str, Given | None]]) -> str:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -23,7 +25,7 @@ import asyncio, json, sys
 from datetime import datetime, UTC
 from gateway import Gateway
 async def main(backends, directory, life):
-    async with Gateway(backends, data_dir=directory, environ={}, env_file=None) as gateway:
+    async with Gateway(backends, data_dir=directory, env_file=None) as gateway:
         async def work(task):
             for at in range(100_000):
                 name = f"{life}-{task}-{at}"
@@ -41,10 +43,18 @@ asyncio.run(main(*sys.argv[1:]))
 """
 
 
-def live_and_die(backends: str, directory: Path, life: int, lines: int) -> list[list[str]]:
+def live_and_die(
+    backends: str, directory: Path, life: int, lines: int, environ: Mapping[str, str]
+) -> list[list[str]]:
     """Run a bot until it has acknowledged some writes, kill it with SIGKILL, and return what it acknowledged."""
     bot = subprocess.Popen(
-        [sys.executable, "-c", BOT, backends, str(directory), str(life)], stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", BOT, backends, str(directory), str(life)],
+        stdout=subprocess.PIPE,
+        text=True,
+        env={
+            **{name: value for name, value in os.environ.items() if not name.startswith("STORAGE_")},
+            **environ,
+        },
     )
     assert bot.stdout is not None
     acknowledged = [json.loads(bot.stdout.readline()) for _ in range(lines)]
@@ -58,14 +68,17 @@ def live_and_die(backends: str, directory: Path, life: int, lines: int) -> list[
     return acknowledged
 
 
-@pytest.mark.parametrize("backends", ["json,sqlite", "sqlite,json"])
-async def test_what_was_acknowledged_is_in_both_stores(backends: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("backends", ["json,sqlite", "sqlite,json", "sqlite,postgres", "postgres,sqlite"])
+async def test_what_was_acknowledged_is_in_both_stores(
+    backends: str, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
     """Over several lives and deaths no acknowledged write is lost in either store, and no delta counted twice."""
+    environ = request.getfixturevalue("environ") if "postgres" in backends else {}
     rng = random.Random(7)
     acknowledged: list[list[str]] = []
     for life in range(ROUNDS):
-        acknowledged += live_and_die(backends, tmp_path, life, rng.randrange(20, 120))
-    async with Gateway(backends, data_dir=tmp_path, environ={}, env_file=None) as gateway:
+        acknowledged += live_and_die(backends, tmp_path, life, rng.randrange(20, 120), environ)
+    async with Gateway(backends, data_dir=tmp_path, environ=environ, env_file=None) as gateway:
         tenant = gateway.engine.stamper.tenant
         names = {
             what: [name for kind, name in acknowledged if kind == what]

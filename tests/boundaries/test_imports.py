@@ -12,20 +12,31 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("records", "legacy", "fields"),
     # Decisions: pure, no I/O.
     ("query", "migration.phases", "routing", "compare", "migration.decisions", "filters", "changes"),
+    ("guard", "locations"),
     # The contract, and what helps to keep it.
-    ("backend", "answers", "api", "sql"),
+    ("backend", "answers", "api", "sql", "drafts", "dump", "backups", "retention"),
     # Talking to stores, and what is decided about them.
     ("outcomes", "dispatch", "divergences", "shadow", "lanes", "reads", "buffer", "migration"),
     ("engine", "calls", "bot_calls"),
     # From what the user wrote to what is opened.
-    ("vetting", "origins", "registry", "settings", "variables", "stores", "provenance", "config"),
+    ("vetting", "origins", "registry", "settings", "variables", "stores", "provenance", "concerns", "config"),
     ("gateway", "sync"),
     # People's side: each stands alone.
     ("cli", "conformance", "demo"),
 )
 """Bottom first. A module may import its own layer and those below. The longest prefix of a name counts."""
 
-PURE = ("query", "migration.phases", "routing", "compare", "migration.decisions", "filters", "changes")
+PURE = (
+    "query",
+    "migration.phases",
+    "routing",
+    "compare",
+    "migration.decisions",
+    "filters",
+    "changes",
+    "guard",
+    "locations",
+)
 """Decide and return what to do; somebody else does it."""
 
 IO_MODULES = {

@@ -259,7 +259,7 @@ def test_an_own_url_variable_wins_over_database_url() -> None:
         (
             {"DATABASE_URL": "postgres://h/d"},
             UnknownBackendError,
-            "by DATABASE_URL, postgres is used.*release",
+            r"by DATABASE_URL, postgres is used.*storage-gateway\[postgres\]",
         ),
         ({"POSITION_BACKEND": "redis"}, ConfigurationError, "POSITION_BACKEND must be json or sqlite"),
         (
@@ -328,6 +328,12 @@ def test_a_cache_is_no_store() -> None:
         "old=sqlite,new=sqlite",
         "old=sqlite,new=sqlite:/var/a.db",
         "old=server:server://u:one@h:1/d,new=server:server://v:two@H:1/d?x=1",
+        "old=server:server://u@h:1/d,new=server:server://h:1/d",
+        "old=server:server://h/d,new=server:server://h:1/d",
+        "old=server:server://h:1/d,new=server:server://v@h:1",
+        "old=server:server://localhost:1/d,new=server:server://127.0.0.1:1/d",
+        "old=server:server://[::1]:1/d,new=server:server:///d?host=/run/server",
+        "old=server:server://u:p/w@h:1/d,new=server:server://h:1/%64",
     ],
 )
 def test_two_instances_of_one_store_are_refused(backends: str) -> None:
@@ -354,6 +360,9 @@ def test_a_link_to_a_store_is_that_store(tmp_path: Path) -> None:
         "json,sqlite",
         "old=json:/var/a,new=sqlite:/var/a",
         "old=server:server://h:1/d,new=server:server://h:2/d",
+        "old=server:server://u:one@h:1/d,new=server:server://u:one@h:1/e",
+        "old=server:server://h:1/d,new=server:server://h:1/D",
+        "old=server:server://h:1/d,new=server:server://g:1/d",
     ],
 )
 def test_two_different_stores_are_accepted(backends: str) -> None:

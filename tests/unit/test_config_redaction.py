@@ -20,7 +20,12 @@ from gateway.redaction import is_secret_name, redact
         ("host=db password=pw user=bot", "host=db password=*** user=bot"),
         ("host=db password='p w' user=bot", "host=db password=*** user=bot"),
         ("server://h/d?sslpassword=pw&x=1", "server://h/d?sslpassword=***&x=1"),
-        ("https://h/d?api_key=pw;x=1", "https://h/d?api_key=***;x=1"),
+        ("https://h/d?api_key=p;w&x=1", "https://h/d?api_key=***&x=1"),
+        ("server://h/d?password=p,w;x&sslmode=require", "server://h/d?password=***&sslmode=require"),
+        (r"host=db password='p\'w x' user=bot", "host=db password=*** user=bot"),
+        ('host=db password="p w" user=bot', "host=db password=*** user=bot"),
+        ("postgresql://bot:p w@db/x", "postgresql://bot:***@db/x"),
+        ("postgresql://bot:p\n/w d@db/x", "postgresql://bot:***@db/x"),
         ("postgresql://db:5432/x", "postgresql://db:5432/x"),
         ("/var/lib/bot@home/a.db", "/var/lib/bot@home/a.db"),
         ("sqlite:////var/a.db", "sqlite:////var/a.db"),
@@ -48,7 +53,9 @@ def test_other_names_are_not(name: str) -> None:
     assert not is_secret_name(name)
 
 
-PASSWORDS = st.text(st.characters(codec="ascii", categories=["L", "N", "P", "S"]), min_size=1, max_size=20)
+PASSWORDS = st.text(
+    st.characters(codec="ascii", categories=["L", "N", "P", "S", "Zs"]), min_size=1, max_size=20
+)
 
 
 @given(PASSWORDS)
@@ -56,3 +63,10 @@ def test_no_password_of_any_shape_survives_in_a_url(password: str) -> None:
     """Whatever a password is made of, encoded or not, it is not in what is shown."""
     marked = f"\N{SNOWMAN}{password}\N{SNOWMAN}"
     assert "\N{SNOWMAN}" not in redact(f"postgresql://bot:{marked}@db.example/x")
+
+
+@given(PASSWORDS.filter(lambda text: not {"&", " ", "'", '"'} & set(text)))
+def test_no_password_of_any_shape_survives_in_a_parameter(password: str) -> None:
+    """Only what ends a parameter ends the password in it."""
+    marked = f"\N{SNOWMAN}{password}\N{SNOWMAN}"
+    assert "\N{SNOWMAN}" not in redact(f"postgresql://db.example/x?password={marked}&sslmode=require")

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from gateway.backend import Backend, BackendSpec, OpenContext
 from gateway.errors import ConfigurationError, PluginError
 from gateway.hookspecs import hookimpl
+from gateway.locations import may_be_one, server_of
 from gateway.registry import discover
 from gateway.stores import StoreName, named_stores, parse_backends
 from gateway.variables import Variables
@@ -128,3 +129,30 @@ def test_a_scheme_that_two_backends_claim_must_be_resolved_by_name() -> None:
     registry = discover(entry_points=list, extra_plugins={"rivals": Rivals()})
     with pytest.raises(PluginError, match="shared:// mean one and two"):
         named_stores(None, Variables({"DATABASE_URL": "shared://h"}), registry)
+
+
+PLACES = st.builds(
+    "//{}{}{}{}".format,
+    st.sampled_from(["", "u@", "u:p@", "u:p/w@"]),
+    st.sampled_from(["", "h", "H:1", "h:2", "g,h:1", "[::1]:1", "localhost"]),
+    st.sampled_from(["", "/", "/d", "/%64", "/D"]),
+    st.sampled_from(["", "?host=/run/x", "?host=h&port=1,2", "?dbname=d"]),
+)
+
+
+@given(PLACES | st.text(max_size=40), PLACES | st.text(max_size=40))
+def test_whether_two_urls_may_be_one_database_is_a_question_without_sides(one: str, two: str) -> None:
+    """Any two texts get an answer, the same the other way round; and a place may always be itself."""
+    first, second = server_of(one), server_of(two)
+    if first is not None:
+        assert may_be_one(first, first)
+        if second is not None:
+            assert may_be_one(first, second) == may_be_one(second, first)
+
+
+@given(PLACES, st.sampled_from(["", "v@", "v:q@", "v:q%40@"]))
+def test_who_asks_makes_no_other_database(place: str, user: str) -> None:
+    """The user part of a URL says who, not where."""
+    bare = server_of(f"//{place.rpartition('@')[2].removeprefix('//')}")
+    asked = server_of(f"//{user}{place.rpartition('@')[2].removeprefix('//')}")
+    assert asked == bare

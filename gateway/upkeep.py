@@ -6,13 +6,13 @@ own, and run in commands, never in a bot's way.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
-__all__ = ["BackupReport", "Endpoint", "StoreBackup", "StoreSchema"]
+__all__ = ["BackupReport", "BranchState", "Endpoint", "StoreBackup", "StoreRoles", "StoreSchema"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +36,25 @@ class Endpoint:
     verified: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class BranchState:
+    """How far a store is on the line of revisions that another package ships.
+
+    Attributes:
+        name: The branch.
+        owner: The distribution that ships it.
+        current: The revision the store is at; None for none.
+        head: The latest one; None for a branch that cannot be used.
+        problem: What is wrong with the package, as a sentence; None if nothing is.
+    """
+
+    name: str
+    owner: str
+    current: str | None
+    head: str | None
+    problem: str | None = None
+
+
 class StoreSchema(Protocol):
     """What a backend's schema can do; `gateway.sql.schema.Schema` is one."""
 
@@ -45,6 +64,10 @@ class StoreSchema(Protocol):
 
     def current(self) -> str | None:
         """Return the revision the store is at; None for a store without a schema."""
+        ...
+
+    def branches(self) -> Sequence[BranchState]:
+        """Return how far the store is on the lines of revisions that other packages ship."""
         ...
 
     def check(self) -> list[str]:
@@ -64,6 +87,15 @@ class StoreSchema(Protocol):
         ...
 
 
+@runtime_checkable
+class StoreRoles(Protocol):
+    """A schema of a database that has roles; those who may use the store are members of them."""
+
+    def roles(self) -> str:
+        """Return the statements that make the roles, for a database administrator to read and run."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class BackupReport:
     """One backup, as it was written or read.
@@ -74,6 +106,8 @@ class BackupReport:
         size: Bytes of the file.
         rows: Rows by kind, tombstones included, of all tenants.
         problems: What is wrong with it, in sentences; a backup that was just written has none.
+        unchecked: Names of kinds in it that nobody here registered. Their rows are in it, and their digests could
+            not be checked.
     """
 
     path: Path
@@ -81,6 +115,7 @@ class BackupReport:
     size: int
     rows: Mapping[str, int]
     problems: tuple[str, ...] = ()
+    unchecked: tuple[str, ...] = ()
 
     @property
     def ok(self) -> bool:
@@ -93,6 +128,14 @@ class StoreBackup(Protocol):
 
     suffix: str
     """How the names of its files end, such as `.db`."""
+
+    def takes(self, source: Path) -> bool:
+        """Tell by its first bytes whether a file looks like a backup that this can verify and restore.
+
+        Raises:
+            StoreError: The file cannot be read.
+        """
+        ...
 
     def write(self, target: Path) -> BackupReport:
         """Write a backup of one moment to a file that does not exist yet, and verify it.
@@ -117,6 +160,7 @@ class StoreBackup(Protocol):
         """Bring the rows of a backup into an empty store, whose schema is made first, as a whole or not at all.
 
         Raises:
-            StoreError: The backup does not verify, or the store holds rows already; nothing was changed.
+            StoreError: The backup does not verify, holds rows of kinds that nobody here registered, or the store
+                holds rows already; none was changed.
         """
         ...

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import traceback
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Annotated, Any, Final
@@ -22,15 +21,27 @@ from gateway.cli.commands import (
     phases,
     reading,
     schema,
+    upkeep,
 )
-from gateway.cli.exits import ExitCode, abandon_output, code_of, report
+from gateway.cli.exits import ExitCode, abandon_output, code_of, report, report_error
 from gateway.cli.session import ENV_FILE, Session
 from gateway.errors import GatewayError
 
 __all__ = ["make_app", "run"]
 
 _JSON: Final = "--json"
-_GROUPS: Final = (installed, configured, checks, schema, reading, moving, phases, migration, divergences)
+_GROUPS: Final = (
+    installed,
+    configured,
+    checks,
+    schema,
+    reading,
+    moving,
+    phases,
+    migration,
+    divergences,
+    upkeep,
+)
 _PLUGINS: Final = "storage_gateway.cli"
 
 
@@ -48,10 +59,7 @@ class GatewayCommands(TyperGroup):
         try:
             return super().invoke(ctx)
         except GatewayError as error:
-            code = code_of(error)
-            if ctx.params.get("debug"):
-                traceback.print_exc()
-            report(type(error).__name__, str(error), code, as_json=as_json)
+            code = report_error(error, as_json=as_json, debug=bool(ctx.params.get("debug")))
             raise typer.Exit(code) from error
         except BrokenPipeError as error:
             abandon_output()

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import os
 import sys
+import traceback
 from contextlib import suppress
 from enum import IntEnum
 
 from gateway.cli.plain import printable
 from gateway.errors import CapabilityError, ConfigurationError, GatewayError, InvalidRecordError, StoreError
 
-__all__ = ["ExitCode", "abandon_output", "code_of", "report"]
+__all__ = ["ExitCode", "abandon_output", "code_of", "report", "report_error"]
 
 
 class ExitCode(IntEnum):
@@ -46,6 +47,21 @@ def abandon_output() -> None:
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, sys.stdout.fileno())
         os.close(nowhere)
+
+
+def report_error(error: GatewayError, *, as_json: bool, debug: bool = False) -> ExitCode:
+    """Write an error of the gateway to the error stream, and return the exit code that it means.
+
+    Args:
+        error: What happened; it is being handled.
+        as_json: Whether the command was given `--json`.
+        debug: Whether its traceback is shown too.
+    """
+    if debug:
+        traceback.print_exc()
+    code = code_of(error)
+    report(type(error).__name__, str(error), code, as_json=as_json)
+    return code
 
 
 def report(kind: str, sentence: str, code: int, *, as_json: bool) -> None:

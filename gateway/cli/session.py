@@ -107,7 +107,7 @@ class Session:
             writable: Those of them that are to be written.
 
         Raises:
-            ConfigurationError: There is no store of that name.
+            ConfigurationError: There is no store of that name, or production refuses how one is reached.
             StoreError: One cannot be opened.
         """
         from gateway.config import open_context
@@ -115,11 +115,15 @@ class Session:
 
         configured = [self.configuration.store(name) for name in names]
         opened = StoreSet(self.registry.manager, self.configuration.settings.timeout)
-        kinds = tuple(self.registry.kinds)
+        kinds, written = tuple(self.registry.kinds), set(writable)
+        # All of them first: if one must not be opened, none is.
+        contexts = [
+            open_context(self.configuration, store, kinds, store.instance not in written)
+            for store in configured
+        ]
         try:
-            for store in configured:
-                read_only = store.instance not in set(writable)
-                await opened.open(store.spec, open_context(self.configuration, store, kinds, read_only))
+            for store, context in zip(configured, contexts, strict=True):
+                await opened.open(store.spec, context)
             yield opened
         finally:
             await opened.close()

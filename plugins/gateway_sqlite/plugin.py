@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 from sqlite3 import Connection
@@ -11,8 +11,9 @@ from typing import Final
 
 from gateway.backend import Backend, BackendSpec, Capability, OpenContext
 from gateway.errors import ConfigurationError, SchemaError
+from gateway.findings import Finding
 from gateway.hookspecs import hookimpl
-from gateway.upkeep import StoreSchema
+from gateway.upkeep import StoreBackup, StoreSchema
 from gateway_sqlite.backend import SqliteBackend
 from gateway_sqlite.checkpoints import Checkpointer
 from gateway_sqlite.connection import StoreConnection
@@ -83,6 +84,27 @@ def _schema(context: OpenContext) -> StoreSchema:
     return schema_of(context)
 
 
+def _backup(context: OpenContext) -> StoreBackup:
+    """Return what backs a file up."""
+    from gateway_sqlite.backup import backup_of
+
+    return backup_of(context)
+
+
+def _examine(context: OpenContext) -> Sequence[Finding]:
+    """Look at a file closely."""
+    from gateway_sqlite.examine import examine
+
+    return examine(context)
+
+
+def _maintain(context: OpenContext, dry_run: bool) -> Sequence[str]:
+    """Do the upkeep of a file."""
+    from gateway_sqlite.maintain import maintain
+
+    return maintain(context, dry_run)
+
+
 SPEC: Final = BackendSpec(
     name="sqlite",
     summary="one SQLite file on this machine, durable and atomic, for several processes at once",
@@ -100,6 +122,9 @@ SPEC: Final = BackendSpec(
     ),
     url_schemes=("sqlite",),
     schema=_schema,
+    backup=_backup,
+    examine=_examine,
+    maintain=_maintain,
 )
 
 

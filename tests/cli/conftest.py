@@ -16,6 +16,8 @@ from typer.testing import CliRunner
 
 from gateway import Gateway
 from gateway.cli.app import make_app
+from tests.prepared import environ_of
+from tests.servers import Database
 
 ALIASES = {"DATABASE_URL", "POSITION_BACKEND", "ENVIRONMENT", "RAILWAY_ENVIRONMENT"}
 START = datetime(2026, 1, 1, 12, 0, tzinfo=UTC)
@@ -46,11 +48,13 @@ class Workplace:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self.environ: dict[str, str] = {}
+        """Variables of a server, if a test has one; commands and bots are given them."""
         self._app = make_app()
 
     def run(self, *args: str | Path, env: Mapping[str, str] | None = None) -> Ran:
         """Run a command in this process."""
-        done = CliRunner().invoke(self._app, [str(arg) for arg in args], env=dict(env or {}))
+        done = CliRunner().invoke(self._app, [str(arg) for arg in args], env={**self.environ, **(env or {})})
         if done.exception is not None and not isinstance(done.exception, SystemExit):
             raise done.exception
         return Ran(done.exit_code, done.stdout, done.stderr)
@@ -61,7 +65,7 @@ class Workplace:
 
     async def _fill(self, backends: str, trades: int, positions: int, settings: dict[str, Any]) -> None:
         async with Gateway(
-            backends, environ={}, env_file=None, data_dir=self.path / "storage", **settings
+            backends, environ=self.environ, env_file=None, data_dir=self.path / "storage", **settings
         ) as gateway:
             for number in range(trades):
                 await gateway.insert_trade(
@@ -97,3 +101,10 @@ def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workplace:
             monkeypatch.delenv(name)
     monkeypatch.chdir(tmp_path)
     return Workplace(tmp_path)
+
+
+@pytest.fixture
+def server_workplace(workplace: Workplace, prepared_database: Database) -> Workplace:
+    """Give an empty directory and an empty database on a PostgreSQL server, where the bot's login owns nothing."""
+    workplace.environ = environ_of(prepared_database.app_url)
+    return workplace

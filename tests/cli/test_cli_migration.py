@@ -1,9 +1,14 @@
-"""`gateway copy` and `gateway verify`, end to end from JSON files to SQLite."""
+"""`gateway copy` and `gateway verify`, end to end from JSON files to SQLite, and from SQLite to PostgreSQL."""
 
 from __future__ import annotations
 
 import sqlite3
-from typing import Any
+from typing import Any, Final
+
+import pytest
+
+from tests.legacy import legacy_positions
+from tests.servers import Database
 
 BOTH = ("--backends", "json,sqlite")
 
@@ -182,3 +187,65 @@ def test_where_a_share_is_cut_over_both_directions_are_advised(workplace: Any) -
     advice = workplace.run(*BOTH, "verify", env={"STORAGE_CUTOVER": "positions:25%"}).out
     assert "gateway copy --from json --to sqlite --kind positions " in advice
     assert "gateway copy --from sqlite --to json --kind positions " in advice
+
+
+UP: Final = ("--backends", "sqlite,postgres")
+"""From a file to a server."""
+
+
+def test_sqlite_is_copied_to_a_server_and_back(server_workplace: Any) -> None:
+    """What is copied to PostgreSQL agrees row for row, and copied back into an empty file it is what it was."""
+    server_workplace.fill("sqlite", trades=50, positions=5)
+    before = server_workplace.run("--backends", "sqlite", "export", "trades").out
+    done = server_workplace.run(*UP, "copy", "--json")
+    copied = {one["kind"]: one for one in done.json["kinds"]}
+    assert (done.code, done.json["from"], done.json["to"]) == (0, "sqlite", "postgres")
+    assert (copied["trades"]["written"], copied["positions"]["written"]) == (50, 5)
+    verified = server_workplace.run(*UP, "verify", "--deep", "--json")
+    kinds = {one["kind"]: one for one in verified.json["kinds"]}
+    assert verified.code == 0
+    assert kinds["trades"]["rows"] == {"sqlite": 50, "postgres": 50}
+    assert all(one["digests_equal"] for one in kinds.values())
+    assert server_workplace.run("--backends", "postgres", "export", "trades").out == before
+    (server_workplace.path / "storage").rename(server_workplace.path / "elsewhere")
+    back = server_workplace.run(*UP, "copy", "--from", "postgres", "--json")
+    assert (back.code, back.json["to"]) == (0, "sqlite")
+    assert server_workplace.run(*UP, "verify", "--deep").code == 0
+    assert server_workplace.run("--backends", "sqlite", "export", "trades").out == before
+
+
+def test_a_row_changed_in_the_server_is_named(server_workplace: Any, prepared_database: Database) -> None:
+    """Rows that an administrator removed or changed behind the gateway's back are named, and copying mends them."""
+    server_workplace.fill("sqlite", trades=20, positions=3)
+    assert server_workplace.run(*UP, "copy").code == 0
+    prepared_database.execute(
+        "DELETE FROM bots_core.trades WHERE record_id = 't0003'",
+        "UPDATE bots_core.trades SET side = 'NO' WHERE record_id = 't0004'",
+        "UPDATE bots_core.positions SET entry_price = 0.50 WHERE condition_id = 'm1'",
+        """UPDATE bots_core.positions SET extra = '{"note": "changed"}' WHERE condition_id = 'm2'""",
+    )
+    done = server_workplace.run(*UP, "verify", "--deep", "--json")
+    assert done.code == 1
+    found = {tuple(one["key"]): one["reason"] for kind in done.json["kinds"] for one in kind["differences"]}
+    assert found["t0003",] == "missing on postgres"
+    assert "postgres" in found["t0004",]
+    assert set(found) >= {("t0003",), ("t0004",), ("m2",)}
+    assert server_workplace.run(*UP, "verify", "--deep", "--store", "sqlite", "--json").code in {0, 2}
+
+
+@pytest.mark.shared_data
+def test_the_real_history_arrives_on_a_server(server_workplace: Any) -> None:
+    """Positions of a bot that ran for months go through import, copy and verify into PostgreSQL unchanged."""
+    source = legacy_positions()
+    imported = server_workplace.run("--backends", "sqlite", "import", "positions", source, "--json").json
+    assert imported["imported"] > 100
+    assert server_workplace.run(*UP, "copy").code == 0
+    verified = server_workplace.run(*UP, "verify", "--deep", "--json")
+    assert verified.code == 0
+    kinds = {one["kind"]: one for one in verified.json["kinds"]}
+    assert (
+        kinds["positions"]["rows"]["sqlite"] == kinds["positions"]["rows"]["postgres"] >= imported["imported"]
+    )
+    for kind in ("positions", "closed_positions"):
+        there = server_workplace.run("--backends", "postgres", "export", kind).out
+        assert there == server_workplace.run("--backends", "sqlite", "export", kind).out

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any
 
 from gateway.cli.actions.phases import standing
@@ -9,21 +10,24 @@ from gateway.cli.exits import ExitCode, report
 from gateway.cli.output import print_json, print_line, print_table
 from gateway.cli.session import Session
 from gateway.errors import ConfigurationError
+from gateway.findings import Finding, Level, fail
 from gateway.migration.control import ControlState
 
-__all__ = ["show_config"]
+__all__ = ["concerns_of", "show_config"]
 
 
 def show_config(session: Session, *, as_json: bool) -> ExitCode:
-    """Print the settings and the phases. Secrets are hidden by the configuration itself.
+    """Print the settings, what is not safe about them, and the phases. The configuration itself hides secrets.
 
-    A control store that cannot be read is an error, and yet the settings are shown: they say where it should be.
+    Settings that production refuses are shown: whoever has to correct them must see them. A control store that
+    cannot be read is an error, and yet the settings are shown: they say where it should be.
     """
     try:
         state, problem = session.control.state(), None
     except ConfigurationError as error:
         state, problem = None, error
-    found = _settings(session) | _phases(session, state)
+    found = _settings(session) | {"concerns": [asdict(one) for one in concerns_of(session)]}
+    found |= _phases(session, state)
     if as_json:
         print_json(found)
     else:
@@ -43,6 +47,18 @@ def _settings(session: Session) -> dict[str, Any]:
     return {"settings": values, "stores": stores}
 
 
+def concerns_of(session: Session) -> list[Finding]:
+    """Return what is not safe about the settings, and what contradicts itself in them; production refuses failures."""
+    configuration = session.configuration
+    found = configuration.concerns()
+    for store in configuration.stores:
+        try:
+            found += configuration.concerns(store)
+        except ConfigurationError as error:
+            found.append(fail(f"store {store.instance}", str(error), "correct its settings"))
+    return list(dict.fromkeys(found))
+
+
 def _phases(session: Session, state: ControlState | None) -> dict[str, Any]:
     if state is None:
         return {"epoch": None, "phases": []}
@@ -60,6 +76,13 @@ def _phases(session: Session, state: ControlState | None) -> dict[str, Any]:
 
 def _print_config(found: dict[str, Any]) -> None:
     print_table(("setting", "value", "from"), [list(one.values()) for one in found["settings"]])
+    if found["concerns"]:
+        print_line("")
+    for one in found["concerns"]:
+        print_line(
+            f"{one['level']}: {one['subject']}: {one['sentence']}; {one['advice']}",
+            "bold red" if one["level"] == Level.FAIL else "yellow",
+        )
     if not found["phases"]:
         return
     print_line("")

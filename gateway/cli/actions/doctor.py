@@ -10,12 +10,15 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final
 
+from gateway.backups import listed, newest
+from gateway.cli.actions.configured import concerns_of
 from gateway.cli.actions.phases import live_members
 from gateway.cli.actions.store_checks import check_store
 from gateway.cli.exits import ExitCode
 from gateway.cli.output import print_json, print_line, print_table
 from gateway.cli.session import Session
 from gateway.cli.values import size_text
+from gateway.drafts import file_error
 from gateway.errors import ConfigurationError
 from gateway.findings import Finding, Level, fail, ok, permissions, warn
 
@@ -26,6 +29,7 @@ _NONE_LEFT: Final = 100 * 1024**2
 _EPOCH_OF_SENSE: Final = datetime(2026, 1, 1, tzinfo=UTC)
 """A clock before this is a clock that was never set: this program is younger."""
 _SLACK: Final = timedelta(minutes=5)
+_OLD_BACKUP: Final = timedelta(days=2)
 
 
 def examine(session: Session, *, as_json: bool) -> ExitCode:
@@ -40,9 +44,13 @@ def examine(session: Session, *, as_json: bool) -> ExitCode:
             f"stores {', '.join(session.instances)} in {session.configuration.settings.environment}",
         )
     ]
-    findings += [*_plugins(session), *_data_dir(session), *_clock(), *_control(session)]
+    findings += [*_plugins(session), *_safety(session)]
+    findings += [*_data_dir(session), *_clock(), *_control(session), *_backups(session)]
     for store in session.configuration.stores:
-        findings += session.run(check_store(session, store))
+        try:
+            findings += session.run(check_store(session, store))
+        except ConfigurationError as error:  # among them what production refuses
+            findings.append(fail(f"store {store.instance}", f"was not opened: {error}", ""))
     failed = any(one.level is Level.FAIL for one in findings)
     if as_json:
         print_json({"ok": not failed, "checks": [asdict(one) for one in findings]})
@@ -57,6 +65,11 @@ def _plugins(session: Session) -> Iterator[Finding]:
         yield warn("plugins", one.sentence, "no store in use needs it; see `gateway plugins`")
     if not problems:
         yield ok("plugins", f"{len(session.registry.backends)} backends, {len(session.registry.kinds)} kinds")
+
+
+def _safety(session: Session) -> list[Finding]:
+    """Check passwords, encryption and who may read the files: what production refuses."""
+    return concerns_of(session) or [ok("safety", "passwords, connections and files are fit for production")]
 
 
 def _data_dir(session: Session) -> Iterator[Finding]:
@@ -135,6 +148,38 @@ def _control(session: Session) -> Iterator[Finding]:
                 f"the last decision was made at {change.at.isoformat()}, in the future",
                 "set this machine's clock right",
             )
+
+
+def _backups(session: Session) -> Iterator[Finding]:
+    """Check that there is a backup of each store that can be backed up, and that it is no old one."""
+    settings, now = session.configuration.settings, datetime.now(UTC)
+    directory = settings.backups_path
+    try:
+        names = [entry.name for entry in directory.iterdir()] if directory.is_dir() else []
+    except OSError as error:
+        yield fail("backups", str(file_error(error, directory)), "")
+        return
+    for store in session.configuration.stores:
+        if store.spec.backup is None:
+            continue
+        subject, found = f"store {store.instance}: backups", listed(names, store.instance)
+        if found:
+            latest = newest(names, store.instance, now) or found[-1]
+            sentence = f"{len(found)} in {directory}, the newest begun at {latest.at:%Y-%m-%d %H:%M} UTC"
+            old = abs(now - latest.at) > _OLD_BACKUP  # one of the future tells nothing either
+            yield (
+                warn(subject, sentence, "is `gateway backup --every` running?")
+                if old
+                else ok(subject, sentence)
+            )
+        elif settings.is_production:
+            yield warn(
+                subject,
+                f"there are none in {directory}",
+                "run `gateway backup --every 24h`; if backups are made another way, never mind",
+            )
+        else:
+            yield ok(subject, f"none in {directory}")
 
 
 def _print_findings(findings: list[Finding]) -> None:

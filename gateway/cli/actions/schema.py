@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from gateway.backend import Capability
 from gateway.cli.exits import ExitCode
 from gateway.cli.output import print_json, print_line, print_table
 from gateway.cli.session import Session
 from gateway.config import StoreConfig, open_context
 from gateway.errors import CapabilityError
-from gateway.upkeep import StoreSchema
+from gateway.upkeep import StoreRoles, StoreSchema
 
 __all__ = [
     "check_schemas",
     "downgrade_schemas",
+    "print_roles",
     "print_sql",
     "schema_of",
     "show_current",
@@ -60,18 +63,31 @@ def _schemas(session: Session, name: str | None) -> list[tuple[str, StoreSchema]
 
 
 def show_current(session: Session, name: str | None, *, as_json: bool) -> None:
-    """Print the revision of each store."""
-    found = [
-        {"store": store, "current": schema.current(), "head": schema.head()}
-        for store, schema in _schemas(session, name)
-    ]
+    """Print the revision of each store, and of each branch that another package ships."""
+    found = [_state(store, schema) for store, schema in _schemas(session, name)]
     if as_json:
         print_json({"schemas": found})
-    else:
-        print_table(
-            ("store", "revision", "needed"),
-            [(one["store"], one["current"] or "none", one["head"]) for one in found],
-        )
+        return
+    rows = [
+        (one["store"], line["branch"], line["current"] or "none", line["head"] or line["problem"])
+        for one in found
+        for line in ({"branch": "", "problem": "", **one}, *one["branches"])
+    ]
+    print_table(("store", "branch", "revision", "needed"), rows)
+
+
+def _state(store: str, schema: StoreSchema) -> dict[str, Any]:
+    branches = [
+        {
+            "branch": one.name,
+            "owner": one.owner,
+            "current": one.current,
+            "head": one.head,
+            "problem": one.problem,
+        }
+        for one in schema.branches()
+    ]
+    return {"store": store, "current": schema.current(), "head": schema.head(), "branches": branches}
 
 
 def check_schemas(session: Session, name: str | None, *, as_json: bool) -> ExitCode:
@@ -106,6 +122,23 @@ def print_sql(session: Session, name: str | None, start: str) -> None:
     for store, schema in _schemas(session, name):
         print_line(f"-- {store}")
         print_line(schema.sql(start).rstrip())
+
+
+def print_roles(session: Session, name: str | None) -> None:
+    """Print the statements that make the roles of each store that has roles.
+
+    Raises:
+        CapabilityError: The named store has none, or no store has.
+    """
+    found = [(store, schema) for store, schema in _schemas(session, name) if isinstance(schema, StoreRoles)]
+    if not found:
+        raise CapabilityError(
+            f"no roles are known to {name or ', '.join(session.instances)}: they belong to a database server; who may "
+            "use a file is decided by its permissions"
+        )
+    for store, schema in found:
+        print_line(f"-- {store}")
+        print_line(schema.roles().rstrip())
 
 
 def _print_done(done: list[tuple[str, list[str]]], *, as_json: bool) -> None:

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, Final
 from gateway.backend import Capability, Health
 from gateway.cli.actions.schema import schema_of
 from gateway.cli.session import Session
-from gateway.config import StoreConfig
-from gateway.errors import CapabilityError, StoreError
+from gateway.config import StoreConfig, open_context
+from gateway.errors import CapabilityError, GatewayError, StoreError
 from gateway.findings import Finding, fail, ok, permissions, warn
 from gateway.query import Query
 from gateway.records.kind import Shape
@@ -38,9 +38,10 @@ async def check_store(session: Session, config: StoreConfig) -> list[Finding]:
             if health.ok:
                 findings += await _clock(session, store)
     except StoreError as error:
-        # Its sentence says what to do already.
-        return [fail(subject, str(error), "")]
-    return findings + await asyncio.to_thread(_schema, session, config)
+        # Its sentence says what to do already. A close look may say why.
+        return [fail(subject, str(error), ""), *await asyncio.to_thread(_closely, session, config)]
+    findings += await asyncio.to_thread(_schema, session, config)
+    return findings + await asyncio.to_thread(_closely, session, config)
 
 
 def _answer(subject: str, health: Health) -> Finding:
@@ -137,6 +138,17 @@ async def _clock(session: Session, store: Store) -> list[Finding]:
                     )
                 ]
     return [ok(f"store {store.name}: clock", "no log's latest row was written in the future")]
+
+
+def _closely(session: Session, config: StoreConfig) -> list[Finding]:
+    """Let the backend look at its store; that it fails is a finding too."""
+    if config.spec.examine is None:
+        return []
+    try:
+        context = open_context(session.configuration, config, tuple(session.registry.kinds), read_only=True)
+        return list(config.spec.examine(context))
+    except GatewayError as error:
+        return [fail(f"store {config.instance}: a close look", str(error), "")]
 
 
 def _schema(session: Session, config: StoreConfig) -> list[Finding]:

@@ -27,11 +27,24 @@ def doctor(context: typer.Context, as_json: AsJson = False) -> None:
     raise typer.Exit(examine(session_of(context), as_json=as_json))
 
 
-def health(context: typer.Context, as_json: AsJson = False) -> None:
-    """Ask every store whether it answers. Exit code 3 if one does not."""
+def health(
+    context: typer.Context,
+    timeout: Annotated[
+        float,
+        typer.Option(
+            "--timeout",
+            metavar="SECONDS",
+            min=0.01,
+            max=3600,
+            help="A store that has not answered by then is down.",
+        ),
+    ] = 5.0,
+    as_json: AsJson = False,
+) -> None:
+    """Ask every store whether it answers, and how fast. Exit code 3 if one does not."""
     from gateway.cli.actions.health import show_health
 
-    raise typer.Exit(show_health(session_of(context), as_json=as_json))
+    raise typer.Exit(show_health(session_of(context), timeout=timeout, as_json=as_json))
 
 
 def demo(

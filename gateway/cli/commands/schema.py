@@ -20,7 +20,7 @@ Store = Annotated[
 def add_to(app: typer.Typer) -> None:
     """Add the commands."""
     group = typer.Typer(no_args_is_help=True, help="Look at and change the schema of SQL stores.")
-    for command in (current, check, upgrade, downgrade, sql):
+    for command in (current, check, upgrade, downgrade, sql, roles):
         group.command()(command)
     app.add_typer(group, name="schema")
 
@@ -48,7 +48,10 @@ def upgrade(context: typer.Context, store: Store = None, as_json: AsJson = False
 
 def downgrade(
     context: typer.Context,
-    revision: Annotated[str, typer.Argument(metavar="REVISION", help="Where to stop, or `base`.")],
+    revision: Annotated[
+        str,
+        typer.Argument(metavar="REVISION", help="Where to stop, or `base`; BRANCH@REVISION for a package's."),
+    ],
     store: Store = None,
     force: Annotated[bool, typer.Option("--force", help="Even if rows are lost.")] = False,
     as_json: AsJson = False,
@@ -70,3 +73,10 @@ def sql(
     from gateway.cli.actions.schema import print_sql
 
     print_sql(session_of(context), store, start)
+
+
+def roles(context: typer.Context, store: Store = None) -> None:
+    """Print the statements that make a server's roles, for review."""
+    from gateway.cli.actions.schema import print_roles
+
+    print_roles(session_of(context), store)

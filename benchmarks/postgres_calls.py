@@ -23,16 +23,19 @@ from pathlib import Path
 from typing import Any
 
 import asyncpg
-from tests.servers import Database, PgBouncer, PostgresServer, postgres_server
 
 from benchmarks import rounds
 from benchmarks.sqlite_calls import goals_missed, ratio_table
 from gateway import Gateway
+from tests.servers import Database, PgBouncer, PostgresServer
 
 SIZES = {1: 1_500, 64: 16_000}
 BULK = 100_000
 POOL = 10
 """Connections of asyncpg's pool by default; the code by hand gets as many."""
+
+DURABLE = {"fsync": "on", "full_page_writes": "on"}
+"""Test servers forget at a power loss; here a commit costs what it costs."""
 
 HAND_TRADES = """
 CREATE TABLE hand_trades (
@@ -87,8 +90,8 @@ def environment(url: str) -> dict[str, str]:
 @asynccontextmanager
 async def by_hand(url: str, *, pooled: bool = False) -> AsyncIterator[asyncpg.Pool]:
     """Open a user's pool, all of whose connections are there before the clock starts."""
-    cache = {"statement_cache_size": 0} if pooled else {}
-    async with asyncpg.create_pool(url, min_size=POOL, max_size=POOL, **cache) as pool:
+    cache = 0 if pooled else 100  # 100 is asyncpg's own default
+    async with asyncpg.create_pool(url, min_size=POOL, max_size=POOL, statement_cache_size=cache) as pool:
         yield pool
 
 
@@ -282,14 +285,14 @@ async def make_tables(database: Database) -> None:
 def measure(count: int, contest: rounds.Contest) -> str:
     """Run the rounds on a server of their own, and return what the server was."""
     with (
-        postgres_server(durable=True) as server,
+        PostgresServer.wheel(settings=DURABLE) as server,
         PgBouncer(server, pool_size=POOL) as bouncer,
         tempfile.TemporaryDirectory() as name,
     ):
         for at in range(count):
             rounds.announce(f"PostgreSQL, round {at + 1} of {count}")
             one_measured_round(server, bouncer, Path(name) / str(at), contest)
-        return f"{server.origin.name} {server.origin.version} ({server.origin.obtained})"
+        return str(server.origin)
 
 
 def one_measured_round(

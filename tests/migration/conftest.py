@@ -12,6 +12,7 @@ import pytest
 
 import gateway_json.plugin
 import gateway_memory.plugin
+import gateway_postgres.plugin
 import gateway_sqlite.plugin
 from gateway.backend import OpenContext, WriteBatch
 from gateway.dispatch import Store, open_store
@@ -24,6 +25,7 @@ T0 = datetime(2026, 3, 1, 12, tzinfo=UTC)
 PLUGINS: dict[str, ModuleType] = {
     "json": gateway_json.plugin,
     "memory": gateway_memory.plugin,
+    "postgres": gateway_postgres.plugin,
     "sqlite": gateway_sqlite.plugin,
 }
 Opener = Callable[[str, str], Awaitable[Store]]
@@ -84,13 +86,16 @@ def history() -> History:
 
 
 @pytest.fixture
-async def opened(tmp_path: Path) -> AsyncIterator[Opener]:
+async def opened(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Opener]:
     """Opens stores under names, each in a directory of its own, and closes them all at the end."""
     stores: list[Store] = []
 
     async def opening(backend: str, name: str) -> Store:
         (spec,) = PLUGINS[backend].gateway_backends()
-        context = OpenContext(name, spec.settings(), BUILTIN_KINDS, tmp_path / name)
+        settings = spec.settings()
+        if backend == "postgres":
+            settings = spec.settings(url=request.getfixturevalue("prepared_database").app_url)
+        context = OpenContext(name, settings, BUILTIN_KINDS, tmp_path / name)
         stores.append(await open_store(spec, context))
         return stores[-1]
 

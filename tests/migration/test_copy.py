@@ -20,7 +20,14 @@ from gateway.records.stamp import DEFAULT_TENANT
 
 pytestmark = pytest.mark.anyio
 
-PAIRS = [("json", "sqlite"), ("sqlite", "json"), ("memory", "sqlite"), ("sqlite", "memory")]
+PAIRS = [
+    ("json", "sqlite"),
+    ("sqlite", "json"),
+    ("memory", "sqlite"),
+    ("sqlite", "memory"),
+    ("sqlite", "postgres"),
+    ("postgres", "sqlite"),
+]
 
 
 class Command(Record):
@@ -77,7 +84,9 @@ async def test_a_newer_row_and_a_deletion_on_the_target_stay(
     assert held[("m00002",)] == (*gone.stamp, True)
 
 
-@pytest.mark.parametrize("pair", [("json", "sqlite"), ("sqlite", "memory")], ids="-".join)
+@pytest.mark.parametrize(
+    "pair", [("json", "sqlite"), ("sqlite", "memory"), ("sqlite", "postgres")], ids="-".join
+)
 async def test_beside_live_writes_nothing_regresses(
     opened: Any, history: Any, contents: Any, pair: tuple[str, str]
 ) -> None:

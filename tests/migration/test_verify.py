@@ -20,7 +20,13 @@ from gateway.records.stamp import DEFAULT_TENANT, row_of
 
 pytestmark = pytest.mark.anyio
 
-PAIRS = [("json", "sqlite"), ("sqlite", "memory"), ("memory", "json")]
+PAIRS = [
+    ("json", "sqlite"),
+    ("sqlite", "memory"),
+    ("memory", "json"),
+    ("sqlite", "postgres"),
+    ("postgres", "json"),
+]
 
 
 class Note(Record):

@@ -1,0 +1,1 @@
+"""A cache of current records in Redis or Valkey."""

@@ -1,0 +1,3 @@
+"""What the plugin declares."""
+
+from __future__ import annotations

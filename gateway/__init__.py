@@ -11,6 +11,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from gateway.answers import Candles, SeriesDescription
     from gateway.api import Ack, GatewayHealth, Page, Session, StorageGateway
     from gateway.errors import GatewayError, InvalidRecordError, MirrorWriteError, StoreError
     from gateway.gateway import Gateway
@@ -24,22 +25,26 @@ if TYPE_CHECKING:
         Trade,
         record_kind,
     )
+    from gateway.series import IndicatorValue
     from gateway.sync import SyncGateway
 
 __all__ = [
     "Ack",
     "Alert",
+    "Candles",
     "DailyStats",
     "Event",
     "Gateway",
     "GatewayError",
     "GatewayHealth",
+    "IndicatorValue",
     "InvalidRecordError",
     "MirrorWriteError",
     "OrderBookSnapshot",
     "Page",
     "Position",
     "Record",
+    "SeriesDescription",
     "Session",
     "StorageGateway",
     "StoreError",
@@ -49,6 +54,7 @@ __all__ = [
 ]
 
 _HOMES = {
+    "gateway.answers": ("Candles", "SeriesDescription"),
     "gateway.api": ("Ack", "GatewayHealth", "Page", "Session", "StorageGateway"),
     "gateway.errors": ("GatewayError", "InvalidRecordError", "MirrorWriteError", "StoreError"),
     "gateway.gateway": ("Gateway",),
@@ -62,6 +68,7 @@ _HOMES = {
         "Trade",
         "record_kind",
     ),
+    "gateway.series": ("IndicatorValue",),
     "gateway.sync": ("SyncGateway",),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}

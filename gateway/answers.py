@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import Any, Generic, Literal, NamedTuple, TypeVar
 
 from gateway.backend import Health
 from gateway.records.codec import Value
 from gateway.records.kind import Record
+from gateway.records.market import Candle
 
-__all__ = ["Ack", "GatewayHealth", "Page", "Session"]
+__all__ = ["Ack", "Candles", "GatewayHealth", "Page", "SeriesDescription", "Session"]
 
 R = TypeVar("R", bound=Record)
 
@@ -78,3 +79,37 @@ class GatewayHealth:
     ok: bool
     backends: Mapping[str, Health]
     details: Mapping[str, Any]
+
+
+class Candles(list[Candle]):
+    """Candles, the earliest first, and where they come from.
+
+    Attributes:
+        source: `stored` for candles that were written as such, `ticks` for candles sampled from tick prices. The two
+            may differ: whoever wrote the stored ones may have seen other ticks.
+    """
+
+    def __init__(self, candles: Iterable[Candle], source: Literal["stored", "ticks"]) -> None:
+        super().__init__(candles)
+        self.source: Literal["stored", "ticks"] = source
+
+
+@dataclass(frozen=True, slots=True)
+class SeriesDescription:
+    """What there is of an indicator series.
+
+    Attributes:
+        exists: Whether it has a value.
+        rows: How many.
+        first: Time of its first value; None without one.
+        last: Time of its last value; None without one.
+        store: Instance name of the store that answered.
+        generation: Which writing of it is the current one; None until it is overwritten for the first time.
+    """
+
+    exists: bool
+    rows: int
+    first: datetime | None
+    last: datetime | None
+    store: str
+    generation: str | None

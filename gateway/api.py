@@ -21,6 +21,7 @@ from typing_extensions import Unpack
 
 from gateway.answers import Ack, GatewayHealth, Page, Session
 from gateway.fields import AlertFields, EventFields, Number, PositionFields, SnapshotFields, TradeFields
+from gateway.market_api import Frames, IndicatorSeriesCalls, Market
 from gateway.records.activity import Alert, DailyStats, Event
 from gateway.records.kind import Record
 from gateway.records.market import OrderBookSnapshot
@@ -30,8 +31,11 @@ __all__ = [
     "Ack",
     "Alerts",
     "Events",
+    "Frames",
     "GatewayHealth",
+    "IndicatorSeriesCalls",
     "Maintenance",
+    "Market",
     "Order",
     "Page",
     "Positions",
@@ -343,6 +347,17 @@ class Maintenance(Protocol):
 
 
 class StorageGateway(
-    Positions, Trades, Events, Snapshots, Alerts, Statistics, Records, Maintenance, Protocol
+    Positions,
+    Trades,
+    Events,
+    Snapshots,
+    Alerts,
+    Statistics,
+    Records,
+    Frames,
+    IndicatorSeriesCalls,
+    Market,
+    Maintenance,
+    Protocol,
 ):
     """Everything a bot can call."""

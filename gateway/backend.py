@@ -21,10 +21,11 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from pydantic import BaseModel, ConfigDict
 
+from gateway.errors import ConfigurationError
 from gateway.findings import Finding
 from gateway.query import Query, ReadRange
 from gateway.records.codec import Value
@@ -32,6 +33,9 @@ from gateway.records.kind import KindSpec
 from gateway.records.row import Key, Row
 from gateway.redaction import is_secret_name, redact
 from gateway.upkeep import Endpoint, StoreBackup, StoreSchema
+
+if TYPE_CHECKING:
+    from gateway.cache.contract import Cache
 
 __all__ = [
     "API_VERSION",
@@ -71,6 +75,10 @@ class Capability(StrEnum):
     """`gateway_purge` removes rows by age."""
     SCHEMA = "schema"
     """It has a schema that `gateway schema` manages."""
+    COLUMNS = "columns"
+    """Takes and gives many rows by column; see `gateway.columns.ColumnStore`."""
+    SAMPLE = "sample"
+    """Samples ticks into bars by itself; see `gateway.candles.SampleStore`."""
 
 
 class BackendSettings(BaseModel):
@@ -122,6 +130,11 @@ class OpenContext:
     production: bool = False
 
 
+async def _no_store(context: OpenContext) -> Backend:
+    """Refuse to open what is no store."""
+    raise ConfigurationError(f"{context.instance} is a cache and no store; name a store before it")
+
+
 @dataclass(frozen=True, slots=True)
 class BackendSpec:
     """What a plugin declares about one backend.
@@ -140,11 +153,13 @@ class BackendSpec:
         examine: Looks at a store closely for `gateway doctor`, beyond what its health says. A store that cannot be
             reached is a finding, not an error.
         maintain: Does the upkeep that is due, or only says what is (second argument), and returns what was done.
+        open_cache: Opens a cache; needed, instead of `open`, where `store_of_record` is False. A server that cannot be
+            reached is no reason to raise: the gateway runs without it until it is there.
     """
 
     name: str
     summary: str
-    open: Callable[[OpenContext], Awaitable[Backend]]
+    open: Callable[[OpenContext], Awaitable[Backend]] = _no_store
     settings: type[BackendSettings] = BackendSettings
     capabilities: frozenset[Capability] = frozenset()
     api_version: int = API_VERSION
@@ -154,6 +169,7 @@ class BackendSpec:
     backup: Callable[[OpenContext], StoreBackup] | None = None
     examine: Callable[[OpenContext], Sequence[Finding]] | None = None
     maintain: Callable[[OpenContext, bool], Sequence[str]] | None = None
+    open_cache: Callable[[OpenContext], Awaitable[Cache]] | None = None
 
 
 class KeyRef(tuple[KindSpec, Key]):

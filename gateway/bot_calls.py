@@ -11,7 +11,6 @@ from typing_extensions import Unpack
 
 from gateway.api import Ack, Order, Session
 from gateway.backend import KeyRef, Summarize
-from gateway.calls import RecordCalls
 from gateway.changes import CloseChange, StatsChange
 from gateway.errors import InvalidRecordError, StoreError
 from gateway.fields import AlertFields, EventFields, Number, PositionFields, SnapshotFields, TradeFields
@@ -21,11 +20,12 @@ from gateway.records.codec import codec_of, from_micros
 from gateway.records.market import ORDER_BOOK_SNAPSHOTS, OrderBookSnapshot
 from gateway.records.trading import POSITIONS, TRADES, Position, Trade
 from gateway.records.types import StorageType
+from gateway.series_calls import SeriesCalls
 
 __all__ = ["BotCalls"]
 
 
-class BotCalls(RecordCalls):
+class BotCalls(SeriesCalls):
     """Implements the typed parts of `gateway.api` on an engine and a buffer."""
 
     # Positions

@@ -19,7 +19,7 @@ from gateway.records.kind import Durability, KindSpec, Record, Shape
 from gateway.records.registry import KindRegistry
 from gateway.records.row import Row
 
-__all__ = ["RecordCalls"]
+__all__ = ["RecordCalls", "checked_limit", "writable"]
 
 MAX_LIMIT: Final = 10_000
 
@@ -48,11 +48,11 @@ class RecordCalls:
     async def put(self, record: Record | str, /, **fields: Any) -> Ack:
         """Store one record; see `gateway.api.Records.put`."""
         if isinstance(record, str):
-            _writable(
+            writable(
                 self._kinds.get(record)
             )  # before its fields are looked at: that would be the wrong complaint
         kind, made = self._record(record, fields)
-        return await self._put(_writable(kind), made)
+        return await self._put(writable(kind), made)
 
     async def _put(self, kind: KindSpec, record: Record) -> Ack:
         """Store a record as durably as its kind asks for."""
@@ -64,10 +64,10 @@ class RecordCalls:
 
     async def put_many(self, records: Iterable[Record], /) -> int:
         """Store many records; see `gateway.api.Records.put_many`."""
-        writable = {kind.model: _checked(kind) for kind in self._kinds}
+        takes = {kind.model: _checked(kind) for kind in self._kinds}
 
         def kind_of(model: type[Any]) -> KindSpec:
-            return writable.get(model) or _writable(self._kinds.of(_record_class(model)))
+            return takes.get(model) or writable(self._kinds.of(_record_class(model)))
 
         _refuse_no_records(records)
         if isinstance(records, Collection):
@@ -81,7 +81,7 @@ class RecordCalls:
 
     async def delete(self, kind: str, *key: Any) -> bool:
         """Delete one record by its key; see `gateway.api.Records.delete`."""
-        spec = _writable(self._kind(kind))
+        spec = writable(self._kind(kind))
         ref = KeyRef(spec, key_of(spec, key))
         change = DeleteChange(self.engine.stamper, spec, ref.key)
         await self.engine.update(ref, (ref,), change)
@@ -199,8 +199,7 @@ class RecordCalls:
         limit: int | None,
     ) -> list[Row]:
         """Return the rows of a typed listing; a field whose value is None is not filtered by."""
-        if limit is not None and _whole(limit) < 1:
-            raise InvalidRecordError(f"limit is at least 1, or None for all, not {limit}")
+        checked_limit(limit)
         wanted = {name: value for name, value in where.items() if value is not None}
         size = MAX_LIMIT if limit is None else min(limit, MAX_LIMIT)
         query = self._query(kind, wanted, since, until, order, size, None)
@@ -218,6 +217,12 @@ def _descending(order: object) -> bool:
     if not isinstance(order, str) or order not in {"asc", "desc"}:
         raise InvalidRecordError(f"order is 'asc' or 'desc', not {order!r}")
     return order == "desc"
+
+
+def checked_limit(limit: object) -> None:
+    """Refuse a limit that is neither a positive whole number nor None."""
+    if limit is not None and _whole(limit) < 1:
+        raise InvalidRecordError(f"limit is at least 1, or None for all, not {limit}")
 
 
 def _whole(limit: object) -> int:
@@ -261,10 +266,10 @@ def _record_class(model: type[Any]) -> type[Record]:
 
 
 def _checked(kind: KindSpec) -> KindSpec | None:
-    return None if kind.shape is Shape.COUNTER or kind.companion_of is not None else kind
+    return None if kind.shape is Shape.COUNTER or kind.companion_of is not None or kind.local else kind
 
 
-def _writable(kind: KindSpec) -> KindSpec:
+def writable(kind: KindSpec) -> KindSpec:
     """Refuse plain writes to kinds that only change in step with something else."""
     if kind.shape is Shape.COUNTER:
         raise InvalidRecordError(
@@ -274,5 +279,9 @@ def _writable(kind: KindSpec) -> KindSpec:
     if kind.companion_of is not None:
         raise InvalidRecordError(
             f"{kind.name} is written by the gateway, together with {kind.companion_of}; write that instead"
+        )
+    if kind.local:
+        raise InvalidRecordError(
+            f"{kind.name} is how processes agree about a store; the gateway alone writes it"
         )
     return kind

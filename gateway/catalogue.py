@@ -39,10 +39,11 @@ CATALOGUE: Final = {
     for entry in (
         CatalogueEntry("json", ("json",)),
         CatalogueEntry("memory", ("memory",)),
+        CatalogueEntry("memory_cache", ()),
         CatalogueEntry("sqlite", ("sqlite",)),
         CatalogueEntry("postgres", ("postgres", "postgresql")),
-        CatalogueEntry("questdb", ("questdb",), released=False),
-        CatalogueEntry("redis", ("redis", "rediss"), released=False),
+        CatalogueEntry("questdb", ("questdb",)),
+        CatalogueEntry("redis", ("redis", "rediss")),
     )
 }
 """Our own backends by name; one that is announced but not released keeps its variables reserved."""

@@ -46,6 +46,7 @@ RESERVED: Final = (f"{PREFIX}TEST_", f"{PREFIX}BENCH_", f"{PREFIX}DEMO_")
 """Prefixes that belong to test suites, benchmarks and the demo, which may share the environment."""
 
 ENV_FILE: Final = Path(".env")
+MAX_TIMEOUT: Final = 120.0
 FIELDS: Final = tuple(GatewaySettings.model_fields)
 
 
@@ -78,6 +79,8 @@ class Configuration:
         plan: Where every kind stands, by `STORAGE_PHASE` and `STORAGE_CUTOVER`.
         values: Every setting with its source.
         secret_file: The env file, if it holds passwords; None otherwise.
+        cache: The cache in front of the stores; None without one.
+        cached: The kinds that it serves.
     """
 
     settings: GatewaySettings
@@ -85,6 +88,8 @@ class Configuration:
     plan: RoutingPlan
     values: tuple[ConfigValue, ...]
     secret_file: Path | None = None
+    cache: StoreConfig | None = None
+    cached: tuple[KindSpec, ...] = ()
 
     def __repr__(self) -> str:
         return f"<Configuration {', '.join(map(repr, self.stores))} phase={self.plan.default.phase.value}>"
@@ -93,6 +98,11 @@ class Configuration:
     def control_path(self) -> Path:
         """File of the control store."""
         return self.settings.control_path
+
+    @property
+    def opened(self) -> tuple[StoreConfig, ...]:
+        """The stores and the cache: everything that a gateway opens."""
+        return self.stores if self.cache is None else (*self.stores, self.cache)
 
     def concerns(self, *stores: StoreConfig) -> list[Finding]:
         """Return what is not safe about stores and their files: failures in production, warnings elsewhere.
@@ -153,13 +163,16 @@ def load_configuration(
     settings = _read_settings(variables)
     names = named_stores(settings.backends, variables, registry)
     _refuse_unknown(variables, registry, names)
-    stores = tuple(_read_store(name, variables, registry) for name in names)
-    _check_stores(stores)
+    opened = tuple(_read_store(name, variables, registry) for name in names)
+    _check_stores(opened)
+    stores = tuple(store for store in opened if store.spec.store_of_record)
+    cache = opened[-1] if len(stores) < len(opened) else None
     plan = _plan(settings, stores, registry)
-    values = gateway_values(settings, variables, plan)
-    for name, store in zip(names, stores, strict=True):
+    values = gateway_values(settings, variables, plan, () if cache is None else (cache.instance,))
+    for name, store in zip(names, opened, strict=True):
         values += store_values(name, store.settings, variables)
-    return Configuration(settings, stores, plan, tuple(values), variables.secret_file)
+    cached = cached_kinds(settings, registry.kinds) if cache is not None else ()
+    return Configuration(settings, stores, plan, tuple(values), variables.secret_file, cache, cached)
 
 
 def denied_plugins(
@@ -229,9 +242,10 @@ def _refuse_unknown(variables: Variables, registry: PluginRegistry, names: Itera
 def _read_store(name: StoreName, variables: Variables, registry: PluginRegistry) -> StoreConfig:
     """Find the backend of a store and validate its settings."""
     spec = _find_backend(name, registry)
-    if not spec.store_of_record:
+    if not spec.store_of_record and name.source != BACKENDS:
         raise ConfigurationError(
-            f"{name.source} names {spec.name}, which is a cache and no store; name a store that keeps data"
+            f"{name.source} names {spec.name}, which is a cache and no store; name a store that keeps data, and the "
+            f"cache behind it in {BACKENDS}"
         )
     if name.instance != name.backend and name.instance in registry.backends:
         raise ConfigurationError(
@@ -301,6 +315,32 @@ def _check_stores(stores: Sequence[StoreConfig]) -> None:
                     f"{variable} would mean a setting of {store.instance!r} and one of {other}; "
                     f"give the store another name in {BACKENDS}"
                 )
+
+
+def cached_kinds(settings: GatewaySettings, kinds: KindRegistry) -> tuple[KindSpec, ...]:
+    """Return the kinds that a cache is to serve.
+
+    Raises:
+        UnknownKindError: `STORAGE_CACHE_KINDS` names one that nobody registered.
+        ConfigurationError: It names one that does not allow a cache, or calls to stores may take too long for one.
+    """
+    if settings.timeout > MAX_TIMEOUT:
+        raise ConfigurationError(
+            f"{PREFIX}TIMEOUT={settings.timeout:g} is too long for a cache, which stays closed for twice that after "
+            f"it was lost; set it to {MAX_TIMEOUT:g} or less, or name no cache in {BACKENDS}"
+        )
+    allowed = tuple(kind for kind in kinds if kind.cacheable)
+    for name in settings.cache_kinds:
+        try:
+            kind = kinds.get(name)
+        except UnknownKindError as error:
+            raise UnknownKindError(f"{PREFIX}CACHE_KINDS: {error}") from error
+        if not kind.cacheable:
+            raise ConfigurationError(
+                f"{PREFIX}CACHE_KINDS names {name!r}, which allows no cache; those that do are "
+                f"{', '.join(kind.name for kind in allowed)}"
+            )
+    return tuple(kind for kind in allowed if not settings.cache_kinds or kind.name in settings.cache_kinds)
 
 
 def _plan(settings: GatewaySettings, stores: Sequence[StoreConfig], registry: PluginRegistry) -> RoutingPlan:

@@ -26,6 +26,8 @@ from gateway.backend import (
     WriteBatch,
     WriteReceipt,
 )
+from gateway.candles import Bar, Sample
+from gateway.columns import ArrowTable, ColumnBatch
 from gateway.deadlines import Deadlines
 from gateway.errors import CapabilityError, GatewayError, StoreError, StoreTimeoutError
 from gateway.hookspecs import BackendCall, BackendHooks, new_manager
@@ -77,10 +79,22 @@ class Store:
             )
 
     async def write(self, batch: WriteBatch) -> WriteReceipt:
-        """Store a batch; see `Backend.gateway_write`."""
-        receipt = await self._call("gateway_write", batch, batch=batch)
+        """Store a batch; see `Backend.gateway_write`. Columns go as such to a store that takes them, or as rows."""
+        if isinstance(batch.steps, ColumnBatch):
+            if Capability.COLUMNS in self.spec.capabilities:
+                return await self.write_columns(batch.steps)
+            batch = WriteBatch(batch.steps.rows())
+        return self._receipt("gateway_write", await self._call("gateway_write", batch, batch=batch))
+
+    async def write_columns(self, batch: ColumnBatch) -> WriteReceipt:
+        """Store rows given by column; see `gateway.columns.ColumnStore.gateway_write_columns`."""
+        self.require(Capability.COLUMNS, "take rows by column")
+        receipt = await self._call("gateway_write_columns", batch, batch=batch)
+        return self._receipt("gateway_write_columns", receipt)
+
+    def _receipt(self, hook: str, receipt: Any) -> WriteReceipt:
         if not isinstance(receipt, WriteReceipt):
-            raise self._fault("gateway_write", f"answered {type(receipt).__name__} instead of a WriteReceipt")
+            raise self._fault(hook, f"answered {type(receipt).__name__} instead of a WriteReceipt")
         return receipt
 
     async def get(self, kind: KindSpec, tenant: str, keys: Sequence[Key]) -> Sequence[Row | None]:
@@ -93,6 +107,20 @@ class Store:
     async def query(self, query: Query) -> Sequence[Row]:
         """Return a page of rows; see `Backend.gateway_query`."""
         return await self._call("gateway_query", query, query=query)  # type: ignore[no-any-return]
+
+    async def read_columns(self, query: Query, fields: tuple[str, ...]) -> ArrowTable:
+        """Return columns of the rows of a query; see `gateway.columns.ColumnStore.gateway_read_columns`."""
+        self.require(Capability.COLUMNS, "give rows by column")
+        table = await self._call("gateway_read_columns", query, query=query, fields=fields)
+        names = tuple(getattr(table, "column_names", ()))
+        if names != fields:
+            raise self._fault("gateway_read_columns", f"answered {names} instead of the columns {fields}")
+        return table
+
+    async def sample(self, request: Sample) -> Sequence[Bar]:
+        """Return bars of ticks; see `gateway.candles.SampleStore.gateway_sample`."""
+        self.require(Capability.SAMPLE, "sample ticks into candles")
+        return await self._call("gateway_sample", request, request=request)  # type: ignore[no-any-return]
 
     async def summarize(self, request: Summarize) -> Sequence[GroupSummary]:
         """Count live rows; see `Backend.gateway_summarize`."""
@@ -168,7 +196,7 @@ class Store:
             len(payload.steps)
             if isinstance(payload, WriteBatch)
             else len(payload)
-            if isinstance(payload, tuple)
+            if isinstance(payload, tuple | ColumnBatch)
             else 1
         )
         attributes = store_attributes(self.spec.name, operation, store=self.name, size=size)

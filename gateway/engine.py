@@ -16,12 +16,13 @@ from typing import Final, Protocol
 
 from gateway.api import Ack
 from gateway.backend import Capability, GroupSummary, KeyRef, Summarize, Update
+from gateway.cache.front import CacheFront, KeyReading, behind, held
+from gateway.columns import ColumnBatch, by_column
 from gateway.dispatch import Store
 from gateway.errors import MirrorWriteError, StoreError
 from gateway.lanes import Lane, close_lanes
 from gateway.outcomes import Computed, LaneOptions, Outcome
-from gateway.query import Query
-from gateway.reads import KeyReader
+from gateway.query import Query, following
 from gateway.records.kind import KindSpec, Record, Shape
 from gateway.records.row import Key, Row
 from gateway.records.stamp import Stamper
@@ -45,12 +46,14 @@ class Path:
         lane: Lane of the primary.
         followers: Lanes of the mirrors.
         reader: Answers reads by key.
+        by_column: Whether one of the stores takes rows by column.
     """
 
     route: Route
     lane: Lane
     followers: tuple[Lane, ...]
-    reader: KeyReader
+    reader: KeyReading
+    by_column: bool
 
 
 class ReadObserver(Protocol):
@@ -83,6 +86,7 @@ class Engine:
         lanes: Bounds of the write lanes.
         observer: Gets to see reads that have a shadow.
         counters: Where everything is counted.
+        cache: What stands in front of the stores; None for nothing. Whoever made it closes it, after the engine.
     """
 
     def __init__(
@@ -93,15 +97,17 @@ class Engine:
         lanes: LaneOptions | None = None,
         observer: ReadObserver | None = None,
         counters: Counters | None = None,
+        cache: CacheFront | None = None,
     ) -> None:
         self.stores = stores
         self.stamper = stamper
         self.counters = counters or Counters()
-        self.lanes = {name: Lane(store, lanes, self.counters) for name, store in stores.items()}
-        self.observer = observer
-        self._readers = {name: KeyReader(store) for name, store in stores.items()}
-        self._plan = plan
-        self._paths: dict[KindSpec, Path] = {}
+        self.observer, self.cache = observer, cache
+        # Only lanes and reads by key go through the cache. Who compares stores, or reads many keys, wants the stores.
+        ends = {name: behind(cache, store) for name, store in stores.items()}
+        self.lanes = {name: Lane(sink, lanes, self.counters) for name, (sink, _) in ends.items()}
+        self._readers = {name: reader for name, (_, reader) in ends.items()}
+        self._plan, self._paths = plan, dict[KindSpec, Path]()
         self._by_route: dict[Route, Path] = {}
         self._settling: asyncio.Event | None = None
         self._tasks: set[asyncio.Task[None]] = set()
@@ -146,7 +152,9 @@ class Engine:
         path = self._by_route.get(route)
         if path is None:
             followers = tuple(self.lanes[name] for name in route.mirrors)
-            path = Path(route, self.lanes[route.primary], followers, self._readers[route.reader])
+            lane = self.lanes[route.primary]
+            columnar = any(Capability.COLUMNS in one.store.capabilities for one in (lane, *followers))
+            path = Path(route, lane, followers, self._readers[route.reader], columnar)
             self._by_route[route] = path
         return path
 
@@ -208,6 +216,9 @@ class Engine:
         """
         if self._settling is not None and any(row.kind.shape is not Shape.LOG for row in rows):
             await self._settled()
+        if isinstance(rows, ColumnBatch) and not self._plan.keyed(rows.kind):
+            await self._put_chunk(self.path(rows.kind, ()), rows, latest)
+            return
         ways: dict[Path, list[Row]] = {}
         for kind, group in groupby(rows, lambda row: row.kind):
             if not self._plan.keyed(kind):
@@ -225,7 +236,7 @@ class Engine:
             raise failure
 
     async def _put_chunk(self, path: Path, rows: Sequence[Row], latest: bool) -> None:
-        outcome = await path.lane.write(rows, path.followers)
+        outcome = await path.lane.write(by_column(rows) if path.by_column else rows, path.followers)
         lost = [rows[at] for at in outcome.lost if rows[at].kind.shape is not Shape.LOG] if latest else []
         # A key that comes twice in one call loses against itself; only its last row is what is true now.
         last = {(row.kind, row.key): row for row in rows} if lost else {}
@@ -329,7 +340,7 @@ class Engine:
                 yield rows
             if len(rows) < query.limit:
                 return
-            query = _after(query, rows[-1])
+            query = following(query, rows[-1].position)
 
     async def summarize(self, request: Summarize) -> Sequence[GroupSummary]:
         """Count live rows on the store that is read."""
@@ -340,9 +351,10 @@ class Engine:
         route = self._plan.listing(kind)
         for name in (route.primary, *route.mirrors):
             self.stores[name].require(Capability.PURGE, "remove rows by age")
-        removed = await self.stores[route.primary].purge(kind, self.stamper.tenant, before)
-        for name in route.mirrors:
-            await self.stores[name].purge(kind, self.stamper.tenant, before)
+        async with held(self.cache, kind):
+            removed = await self.stores[route.primary].purge(kind, self.stamper.tenant, before)
+            for name in route.mirrors:
+                await self.stores[name].purge(kind, self.stamper.tenant, before)
         return removed
 
     async def close(self) -> None:
@@ -371,18 +383,6 @@ def _newer(own: Row | None, other: Row | None) -> Row | None:
     if own is None or other is None:
         return own or other
     return max(own, other, key=lambda row: row.stamp)
-
-
-def _after(query: Query, row: Row) -> Query:
-    return Query(
-        query.kind,
-        query.tenant,
-        query.where,
-        query.descending,
-        query.limit,
-        row.position,
-        query.include_deleted,
-    )
 
 
 def acknowledge(row: Row, primary: str = "", mirrors: tuple[str, ...] = ()) -> Ack:

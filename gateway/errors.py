@@ -17,6 +17,8 @@ GatewayError
 ├── QueueFullError                a bounded queue is full and its policy is to refuse
 ├── GatewayClosedError            the gateway was closed, or not opened
 ├── MirrorWriteError              the primary has the write, a mirror has not
+├── CacheError                    what a cache answered; counted, never raised to a bot  (transient)
+│   └── CacheMovedError           the cache is another server than it was
 └── StoreError                    what a store answered, with the backend's name on it
     ├── StoreUnavailableError     down, unreachable or closed              (transient)
     │   └── StoreTimeoutError     no answer in time                        (transient)
@@ -37,6 +39,8 @@ from collections.abc import Mapping
 from typing import ClassVar, Protocol
 
 __all__ = [
+    "CacheError",
+    "CacheMovedError",
     "CapabilityError",
     "ClockError",
     "Committed",
@@ -182,6 +186,16 @@ class SchemaTooNewError(SchemaError):
 
 class WriteRejectedError(StoreError):
     """The store refuses this very row; sending it again cannot help."""
+
+
+class CacheError(GatewayError):
+    """What a cache answered, or that it did not. The gateway counts it and goes to the store instead."""
+
+    transient = True
+
+
+class CacheMovedError(CacheError):
+    """The server that answers for the cache is not the one that was meant; nothing was done on it."""
 
 
 class Committed(Protocol):

@@ -16,6 +16,8 @@ import pluggy
 from gateway.api import GatewayHealth
 from gateway.bot_calls import BotCalls
 from gateway.buffer import Buffer, BufferOptions
+from gateway.cache.front import CacheFront
+from gateway.cache.opening import no_cache, open_front
 from gateway.concerns import warn_once
 from gateway.config import Configuration, denied_plugins, load_configuration, open_context
 from gateway.dispatch import StoreSet
@@ -29,6 +31,7 @@ from gateway.records.stamp import Stamper
 from gateway.records.version import HybridClock
 from gateway.registry import discover
 from gateway.routing import RoutingPlan
+from gateway.settings import GatewaySettings
 from gateway.shadow import ShadowReader
 from gateway.telemetry import Counters, observe, retire
 
@@ -70,6 +73,7 @@ class Gateway(BotCalls):
             self._registry, environ=environ, env_file=env_file, overrides=overrides
         )
         self._kinds = self._registry.kinds
+        self._guesses = {}
         self._turn = (
             asyncio.Lock()
         )  # opening and closing take turns: each needs the stores as the other left them
@@ -77,6 +81,7 @@ class Gateway(BotCalls):
         self._stores: StoreSet | None = None
         self._shadow: ShadowReader | None = None
         self._follower: PlanFollower | None = None
+        self._cache: CacheFront | None = None
         self.counters = Counters()
 
     def __repr__(self) -> str:
@@ -113,7 +118,7 @@ class Gateway(BotCalls):
             if self._closers is not None:
                 return self
             self._registry.warn()
-            concerns = self.configuration.concerns(*self.configuration.stores)
+            concerns = self.configuration.concerns(*self.configuration.opened)
             refuse(concerns)
             warn_once(concerns)
             async with AsyncExitStack() as closers:
@@ -144,27 +149,32 @@ class Gateway(BotCalls):
         )
         plan = await self._follower.start()
         closers.push_async_callback(self._follower.aclose)
+        stamper = Stamper(settings.tenant, HybridClock(timedelta(seconds=settings.clock_max_ahead)))
+        await self._open_cache(closers, stores, stamper.clock)
         self._engine = engine = Engine(
             {store.name: store for store in stores.stores},
             plan,
-            Stamper(settings.tenant, HybridClock(timedelta(seconds=settings.clock_max_ahead))),
+            stamper,
             LaneOptions(
                 settings.lane_rows, settings.batch_rows, settings.lane_policy, settings.retry_seconds
             ),
             self._shadow,
             self.counters,
+            self._cache,
         )
         closers.push_async_callback(self._close_engine)
-        self._buffer = Buffer(
-            engine.put_rows,
-            BufferOptions(
-                settings.buffer_rows,
-                settings.buffer_seconds,
-                settings.buffer_capacity,
-                settings.buffer_policy,
-            ),
-        )
+        self._buffer = Buffer(engine.put_rows, _buffer_options(settings))
         closers.push_async_callback(self._buffer.close)
+
+    async def _open_cache(self, closers: AsyncExitStack, stores: StoreSet, clock: HybridClock) -> None:
+        configuration = self.configuration
+        kinds, timeout = tuple(self._kinds), configuration.settings.timeout
+        self._cache = await open_front(configuration, kinds, stores.stores, clock, self.counters)
+        if self._cache is None:
+            closers.push_async_callback(await no_cache(stores.stores, timeout, clock))
+        else:
+            closers.push_async_callback(self._cache.close)
+            await self._cache.start()
 
     async def close(self) -> None:
         """Write what is buffered, finish what is under way, close every store. Calling it again does nothing.
@@ -193,13 +203,23 @@ class Gateway(BotCalls):
         """Return whether every store answers; see `gateway.api.Maintenance.health`."""
         engine = self.engine
         backends = {name: await store.health() for name, store in engine.stores.items()}
-        details = {
+        details: dict[str, Any] = {
             "epoch": engine.plan.epoch,
             "lanes": {name: lane.counters() for name, lane in engine.lanes.items()},
             "buffer": self.buffer.counters(),
             "counters": self.counters.snapshot(),
             "control_lost": self._follower.lost if self._follower is not None else None,
         }
+        if self._cache is not None:
+            # Beside the stores and not among them: without its cache the gateway is slower, and well.
+            cache = await self._cache.health()
+            details["cache"] = {"ok": cache.ok, "summary": cache.summary, **cache.details}
         return GatewayHealth(
             ok=all(health.ok for health in backends.values()), backends=backends, details=details
         )
+
+
+def _buffer_options(settings: GatewaySettings) -> BufferOptions:
+    return BufferOptions(
+        settings.buffer_rows, settings.buffer_seconds, settings.buffer_capacity, settings.buffer_policy
+    )

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
         WriteBatch,
         WriteReceipt,
     )
+    from gateway.candles import Bar, Sample
+    from gateway.columns import ArrowTable, ColumnBatch
     from gateway.legacy import LegacySource
     from gateway.query import Query, ReadRange
     from gateway.records.kind import KindSpec
@@ -93,12 +95,24 @@ class BackendHooks:
         """Store a batch."""
 
     @hookspec(firstresult=True)
+    async def gateway_write_columns(self, batch: ColumnBatch) -> WriteReceipt:  # type: ignore[empty-body]
+        """Store rows given by column; asked of stores with `Capability.COLUMNS`."""
+
+    @hookspec(firstresult=True)
     async def gateway_get(self, kind: KindSpec, tenant: str, keys: Sequence[Key]) -> Sequence[Row | None]:  # type: ignore[empty-body]
         """Return the rows of keys."""
 
     @hookspec(firstresult=True)
     async def gateway_query(self, query: Query) -> Sequence[Row]:  # type: ignore[empty-body]
         """Return a page of rows."""
+
+    @hookspec(firstresult=True)
+    async def gateway_read_columns(self, query: Query, fields: tuple[str, ...]) -> ArrowTable:
+        """Return columns of the rows of a query; asked of stores with `Capability.COLUMNS`."""
+
+    @hookspec(firstresult=True)
+    async def gateway_sample(self, request: Sample) -> Sequence[Bar]:  # type: ignore[empty-body]
+        """Return bars of ticks; asked of stores with `Capability.SAMPLE`."""
 
     @hookspec(firstresult=True)
     async def gateway_summarize(self, request: Summarize) -> Sequence[GroupSummary]:  # type: ignore[empty-body]

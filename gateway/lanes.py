@@ -18,9 +18,17 @@ from collections.abc import Collection, Sequence
 from tenacity import AsyncRetrying, retry_if_exception, stop_after_delay, wait_random_exponential
 
 from gateway.backend import Step, WriteBatch, WriteReceipt
-from gateway.dispatch import Store
 from gateway.errors import GatewayClosedError, GatewayError, QueueFullError, StoreError
-from gateway.outcomes import STORED, FullPolicy, LaneOptions, Outcome, concerns_one, own_copy, replicated
+from gateway.outcomes import (
+    STORED,
+    FullPolicy,
+    LaneOptions,
+    Outcome,
+    Sink,
+    concerns_one,
+    own_copy,
+    replicated,
+)
 from gateway.telemetry import Counters
 
 __all__ = ["Lane", "close_lanes"]
@@ -57,7 +65,7 @@ class Lane:
     """
 
     def __init__(
-        self, store: Store, options: LaneOptions | None = None, counters: Counters | None = None
+        self, store: Sink, options: LaneOptions | None = None, counters: Counters | None = None
     ) -> None:
         self.store = store
         self._counters = counters or Counters()

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from copy import copy
 from enum import StrEnum
-from typing import Final
+from typing import Final, Protocol
 
-from gateway.backend import Group, Step, Update, WriteReceipt
+from gateway.backend import Capability, Group, Step, Update, WriteBatch, WriteReceipt
+from gateway.columns import ColumnBatch
 from gateway.errors import GatewayError, StoreError, WriteRejectedError
 from gateway.records.row import Row
 
@@ -17,10 +18,29 @@ __all__ = [
     "FullPolicy",
     "LaneOptions",
     "Outcome",
+    "Sink",
     "concerns_one",
     "own_copy",
     "replicated",
 ]
+
+
+class Sink(Protocol):
+    """Where a lane's batches go: a store, or what stands in front of one."""
+
+    @property
+    def name(self) -> str:
+        """Instance name of the store."""
+        ...
+
+    @property
+    def capabilities(self) -> frozenset[Capability]:
+        """What the store's backend declared."""
+        ...
+
+    async def write(self, batch: WriteBatch) -> WriteReceipt:
+        """Store a batch; see `Backend.gateway_write`."""
+        ...
 
 
 class FullPolicy(StrEnum):
@@ -123,7 +143,9 @@ def replicated(steps: Sequence[Step], receipt: WriteReceipt, offset: int) -> Seq
 
     A row that lost against a newer one is left out: the newer one reaches the mirror with its own write.
     """
-    if not receipt.superseded and not any(isinstance(step, Update) for step in steps):
+    if not receipt.superseded and (
+        isinstance(steps, ColumnBatch) or not any(isinstance(step, Update) for step in steps)
+    ):
         return steps
     onward: list[Step] = []
     for at, step in enumerate(steps, offset):

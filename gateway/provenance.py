@@ -33,10 +33,12 @@ class ConfigValue:
     source: str
 
 
-def gateway_values(settings: GatewaySettings, variables: Variables, plan: RoutingPlan) -> list[ConfigValue]:
+def gateway_values(
+    settings: GatewaySettings, variables: Variables, plan: RoutingPlan, caches: tuple[str, ...] = ()
+) -> list[ConfigValue]:
     """Return the gateway's own settings; those that follow from others are shown as they came out."""
     derived: dict[str, object] = {
-        "backends": ",".join(plan.backends),
+        "backends": ",".join((*plan.backends, *caches)),
         "phase": plan.default.phase,
         "control_url": settings.control_path,
     }

@@ -7,7 +7,7 @@ conformance kit holds every other store to them.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from enum import StrEnum
 from functools import lru_cache
@@ -19,7 +19,17 @@ from gateway.records.kind import KindSpec
 from gateway.records.row import Key, Row
 from gateway.records.types import StorageType
 
-__all__ = ["Condition", "Op", "Query", "ReadRange", "in_range", "matches", "position_of", "select"]
+__all__ = [
+    "Condition",
+    "Op",
+    "Query",
+    "ReadRange",
+    "following",
+    "in_range",
+    "matches",
+    "position_of",
+    "select",
+]
 
 
 class Op(StrEnum):
@@ -93,6 +103,11 @@ class ReadRange:
     tenant: str
     after: Key | None = None
     upto: Key | None = None
+
+
+def following(query: Query, position: Key) -> Query:
+    """Return the query for the page after the row that stands at this position."""
+    return replace(query, after=position)
 
 
 _ORDERINGS: Final[dict[Op, Callable[[Any, Any], bool]]] = {Op.LT: lt, Op.LE: le, Op.GT: gt, Op.GE: ge}

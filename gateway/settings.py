@@ -86,8 +86,8 @@ class GatewaySettings(BaseSettings):
 
     backends: Annotated[str | None, BeforeValidator(_joined)] = Field(
         default=None,
-        description="Comma list of `[instance=]backend[:location]`, one store or two, the old one first. "
-        "Unset means sqlite under STORAGE_DATA_DIR.",
+        description="Comma list of `[instance=]backend[:location]`, one store or two, the old one first, "
+        "and a cache behind them if there is one. Unset means sqlite under STORAGE_DATA_DIR.",
     )
     data_dir: Path = Field(
         default=Path("storage"),
@@ -156,6 +156,25 @@ class GatewaySettings(BaseSettings):
     retry_seconds: Annotated[float, Field(ge=0, le=3600, allow_inf_nan=False)] = Field(
         default=2.0,
         description="Seconds for which a write that failed in passing is tried again; 0 tries once.",
+    )
+    cache_kinds: Annotated[tuple[str, ...], BeforeValidator(_listed)] = Field(
+        default=(),
+        description="Comma list of the record kinds that a cache in front of the stores serves. "
+        "Unset means all that allow it.",
+    )
+    cache_ttl: Seconds = Field(
+        default=3600.0, description="Seconds for which the cache keeps a row, give or take a tenth."
+    )
+    cache_timeout: Seconds = Field(
+        default=0.05, description="Seconds after which a read of the cache is given up and the store is read."
+    )
+    cache_permit: Annotated[float, Field(ge=0.1, le=30, allow_inf_nan=False)] = Field(
+        default=1.0,
+        description="Seconds for which a process may use the cache after it looked whether it may. When the cache "
+        "is lost, the first write waits this long.",
+    )
+    cache_value_bytes: Annotated[int, Field(ge=64, le=512 * 1024 * 1024)] = Field(
+        default=65_536, description="Size of a row, in bytes, from which on it is not cached."
     )
     environment: str = Field(
         default="development",

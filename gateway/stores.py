@@ -68,16 +68,20 @@ def variable_of(owner: str, field: str) -> str:
 
 
 def parse_backends(
-    text: str, backend_of: Callable[[str], str | None] = backend_of_scheme
+    text: str,
+    backend_of: Callable[[str], str | None] = backend_of_scheme,
+    is_cache: Callable[[str], bool] = frozenset({"redis", "memory_cache"}).__contains__,
 ) -> tuple[StoreName, ...]:
-    """Read `[instance=]backend[:location]`, once or twice with a comma between.
+    """Read `[instance=]backend[:location]`, once or twice with a comma between, and perhaps a cache behind them.
 
     Args:
         text: What the user wrote. A whole URL stands for the backend of its scheme and its location.
         backend_of: Returns the backend that a URL scheme means.
+        is_cache: Tells whether a backend is a cache.
 
     Raises:
-        ConfigurationError: The text is no such list, names an instance twice, or names more than two stores.
+        ConfigurationError: The text is no such list, names an instance twice, names more than two stores, or a cache
+            that is not the last after at least one store.
     """
     parts = [part.strip() for part in text.split(",") if part.strip()]
     _refuse_split_url(parts)
@@ -88,9 +92,20 @@ def parse_backends(
                 f"{BACKENDS} names {store.instance!r} twice; name the instances, as in "
                 f"old={store.backend}:LOCATION,new={store.backend}:LOCATION"
             )
-    if not 1 <= len(stores) <= 2:
+    caches = [at for at, store in enumerate(stores) if is_cache(store.backend)]
+    if caches[:1] == [0]:
         raise ConfigurationError(
-            f"{BACKENDS} names {len(stores)} stores, but the gateway writes to one or to two; "
+            f"{BACKENDS} names {stores[0].backend}, which is a cache and no store, in the place of a store; a cache "
+            f"keeps nothing for good. Name a store before it, as in sqlite,{stores[0].backend}"
+        )
+    if caches and caches != [len(stores) - 1]:
+        raise ConfigurationError(
+            f"{BACKENDS} names a cache that is not alone at the end; name the stores, then one cache, "
+            f"as in sqlite,postgres,{stores[caches[0]].backend}"
+        )
+    if not 1 <= len(stores) - len(caches) <= 2:
+        raise ConfigurationError(
+            f"{BACKENDS} names {len(stores) - len(caches)} stores, but the gateway writes to one or to two; "
             f"write it as in {_EXAMPLE}"
         )
     return stores
@@ -141,7 +156,9 @@ def named_stores(text: str | None, variables: Variables, registry: PluginRegistr
         UnknownBackendError: No backend has the scheme of `DATABASE_URL`.
     """
     if text and text.strip():
-        return parse_backends(text, lambda scheme: _backend_of(scheme, registry))
+        return parse_backends(
+            text, lambda scheme: _backend_of(scheme, registry), lambda name: _is_cache(name, registry)
+        )
     url, position = variables.get(DATABASE_URL), variables.get(POSITION_BACKEND)
     stores = [
         store for store in (url and _from_url(url, registry), position and _from_position(position)) if store
@@ -164,6 +181,11 @@ def _backend_of(scheme: str, registry: PluginRegistry) -> str | None:
     if len(found) > 1:
         raise PluginError(f"URLs with {scheme}:// mean {' and '.join(found)}; name the backend in {BACKENDS}")
     return found[0] if found else backend_of_scheme(scheme)
+
+
+def _is_cache(name: str, registry: PluginRegistry) -> bool:
+    plugin = registry.backends.get(name)
+    return plugin is not None and not plugin.spec.store_of_record
 
 
 def _from_url(given: Given, registry: PluginRegistry) -> StoreName:

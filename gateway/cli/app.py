@@ -12,6 +12,7 @@ from typer.core import TyperGroup
 
 from gateway import __version__
 from gateway.cli.commands import (
+    caching,
     checks,
     configured,
     divergences,
@@ -41,6 +42,7 @@ _GROUPS: Final = (
     migration,
     divergences,
     upkeep,
+    caching,
 )
 _PLUGINS: Final = "storage_gateway.cli"
 

@@ -93,7 +93,7 @@ class Session:
     def kinds(self, names: Iterable[str] | None = None) -> tuple[KindSpec, ...]:
         """Return the named kinds, each with those that move along with it; all kinds if none is named."""
         wanted = [self.kind(name).name for name in names or ()]
-        every = tuple(self.registry.kinds)
+        every = tuple(kind for kind in self.registry.kinds if not kind.local)
         if not wanted:
             return every
         return tuple(kind for kind in every if kind.name in wanted or kind.companion_of in wanted)
@@ -110,6 +110,7 @@ class Session:
             ConfigurationError: There is no store of that name, or production refuses how one is reached.
             StoreError: One cannot be opened.
         """
+        from gateway.cache.opening import beside_caches
         from gateway.config import open_context
         from gateway.dispatch import StoreSet
 
@@ -124,7 +125,11 @@ class Session:
         try:
             for store, context in zip(configured, contexts, strict=True):
                 await opened.open(store.spec, context)
-            yield opened
+            # What a command writes, a cache in front of the store does not know of.
+            async with beside_caches(
+                [opened[name] for name in written], self.configuration.settings.timeout
+            ):
+                yield opened
         finally:
             await opened.close()
 

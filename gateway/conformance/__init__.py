@@ -18,6 +18,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
+    from gateway.conformance.cache_harness import CacheHarness, CacheUser
+    from gateway.conformance.cache_suite import CacheConformance
     from gateway.conformance.clauses import Clause, clauses_of
     from gateway.conformance.harness import Harness
     from gateway.conformance.kinds import KINDS, PROBE_COUNTER, PROBE_LOG, PROBE_STATE
@@ -30,6 +32,9 @@ __all__ = [
     "PROBE_LOG",
     "PROBE_STATE",
     "BackendConformance",
+    "CacheConformance",
+    "CacheHarness",
+    "CacheUser",
     "Clause",
     "Harness",
     "Scribe",
@@ -38,6 +43,9 @@ __all__ = [
 
 _HOME: Final = {
     "BackendConformance": "suite",
+    "CacheConformance": "cache_suite",
+    "CacheHarness": "cache_harness",
+    "CacheUser": "cache_harness",
     "Clause": "clauses",
     "Harness": "harness",
     "KINDS": "kinds",

@@ -13,9 +13,9 @@ import pytest
 from gateway.backend import Capability
 from gateway.conformance.harness import Harness
 
-__all__ = ["Clause", "clause", "clauses_of"]
+__all__ = ["CLAUSE_MARK", "Clause", "clause", "clauses_of"]
 
-_MARK: Final = "__gateway_clause__"
+CLAUSE_MARK: Final = "__gateway_clause__"
 Body = Callable[..., Coroutine[Any, Any, None]] | Callable[..., None]
 Method = Callable[[Any, Harness], None]
 
@@ -74,7 +74,7 @@ def clause(*needs: Capability, without: Capability | None = None) -> Callable[[B
 
         # pytest reads the body's signature through __wrapped__ and would ask for a fixture `store`.
         del test.__dict__["__wrapped__"]
-        setattr(test, _MARK, spec)
+        setattr(test, CLAUSE_MARK, spec)
         return cast("Method", test)
 
     return wrap
@@ -85,7 +85,7 @@ def clauses_of(suite: type) -> Iterator[Clause]:
     found: dict[str, Clause] = {}
     for owner in suite.__mro__:
         for value in vars(owner).values():
-            spec = getattr(value, _MARK, None)
+            spec = getattr(value, CLAUSE_MARK, None)
             if isinstance(spec, Clause):
                 found.setdefault(spec.name, spec)
     yield from found.values()

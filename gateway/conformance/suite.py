@@ -11,6 +11,7 @@ import pytest
 from gateway.backend import BackendSettings, BackendSpec, OpenContext
 from gateway.conformance.answering import AnswerClauses
 from gateway.conformance.cancelling import CancellationClauses
+from gateway.conformance.columns import ColumnClauses
 from gateway.conformance.concurrency import ConcurrencyClauses
 from gateway.conformance.durability import DurabilityClauses
 from gateway.conformance.fidelity import FidelityClauses
@@ -21,6 +22,7 @@ from gateway.conformance.kinds import ALL_KINDS
 from gateway.conformance.listing import ListingClauses
 from gateway.conformance.paging import PagingClauses
 from gateway.conformance.purging import PurgeClauses
+from gateway.conformance.sampling import SampleClauses
 from gateway.conformance.tenancy import TenancyClauses
 from gateway.conformance.tombstones import TombstoneClauses
 from gateway.conformance.totals import TotalClauses
@@ -42,6 +44,8 @@ class BackendConformance(
     TotalClauses,
     TenancyClauses,
     PurgeClauses,
+    ColumnClauses,
+    SampleClauses,
     AnswerClauses,
     ConcurrencyClauses,
     CancellationClauses,

@@ -15,11 +15,13 @@ from gateway.records.activity import (
 from gateway.records.kind import Comparison, Durability, FieldSpec, KindSpec, LogRecord, Record, Shape
 from gateway.records.market import (
     CANDLES,
+    INDICATOR_SERIES,
     INDICATORS,
     ORDER_BOOK_SNAPSHOTS,
     TICK_PRICES,
     Candle,
     Indicator,
+    IndicatorSeries,
     OrderBookSnapshot,
     TickPrice,
 )
@@ -47,6 +49,7 @@ __all__ = [
     "DAILY_STATS",
     "EVENTS",
     "INDICATORS",
+    "INDICATOR_SERIES",
     "OPERATIONS",
     "ORDER_BOOK_SNAPSHOTS",
     "POSITIONS",
@@ -65,6 +68,7 @@ __all__ = [
     "FieldSpec",
     "Flag",
     "Indicator",
+    "IndicatorSeries",
     "Json",
     "Key",
     "KindRegistry",

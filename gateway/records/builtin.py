@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from gateway.hookspecs import hookimpl
 from gateway.records.activity import ALERTS, DAILY_STATS, EVENTS, OPERATIONS
+from gateway.records.caching import CACHE_EPOCHS
 from gateway.records.kind import KindSpec
-from gateway.records.market import CANDLES, INDICATORS, ORDER_BOOK_SNAPSHOTS, TICK_PRICES
+from gateway.records.market import CANDLES, INDICATOR_SERIES, INDICATORS, ORDER_BOOK_SNAPSHOTS, TICK_PRICES
 from gateway.records.trading import BOT_STATE, CLOSED_POSITIONS, POSITIONS, TRADE_DECISIONS, TRADES
 
 __all__ = ["BUILTIN_KINDS", "gateway_record_kinds"]
@@ -20,10 +21,12 @@ BUILTIN_KINDS: tuple[KindSpec, ...] = (
     DAILY_STATS,
     OPERATIONS,
     INDICATORS,
+    INDICATOR_SERIES,
     CANDLES,
     TICK_PRICES,
     TRADE_DECISIONS,
     BOT_STATE,
+    CACHE_EPOCHS,
 )
 
 

@@ -20,7 +20,16 @@ from pydantic import TypeAdapter, ValidationError
 
 from gateway.errors import InvalidRecordError
 from gateway.records.kind import KindSpec, Record
-from gateway.records.types import EPOCH, JSON_BYTES, MONEY_DIGITS, MONEY_SCALE, TEXT_LENGTH, StorageType, Text
+from gateway.records.types import (
+    EPOCH,
+    JSON_BYTES,
+    MONEY_DIGITS,
+    MONEY_SCALE,
+    TEXT_LENGTH,
+    StorageType,
+    Text,
+    Time,
+)
 
 __all__ = [
     "MONEY_CONTEXT",
@@ -39,7 +48,6 @@ Value = str | int | float | bool | None
 MONEY_CONTEXT: Final = Context(prec=2 * MONEY_DIGITS)
 """Arithmetic on money goes through this: the default context would round to 28 digits."""
 
-_TEXT_PARTS: Final = get_args(Text)
 _DAY: Final = 86_400_000_000
 _ESCAPED_NUL: Final = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
 
@@ -123,7 +131,7 @@ _DECODERS: Final[dict[StorageType, Callable[[Any], Any]]] = {
 class Codec:
     """Encodes and decodes the records of one kind. Get it from `codec_of`."""
 
-    __slots__ = ("_decoders", "_encoders", "_getter", "_names", "_plain", "_validate", "kind")
+    __slots__ = ("_decoders", "_encoders", "_getter", "_names", "_plain", "_times", "_validate", "kind")
 
     def __init__(self, kind: KindSpec) -> None:
         self.kind = kind
@@ -132,7 +140,8 @@ class Codec:
         self._encoders = _by_position(kind, _ENCODERS)
         self._decoders = _by_position(kind, _DECODERS)
         self._validate = kind.model.__pydantic_validator__.validate_python
-        self._plain = frozenset(spec.name for spec in kind.fields if _is_plain_text(kind.model, spec.name))
+        self._plain = _unconstrained(kind, Text)
+        self._times = _unconstrained(kind, Time)
 
     def encode(self, record: Record) -> list[Value]:
         """Return the canonical values of a record, in the order of `KindSpec.fields`.
@@ -198,6 +207,64 @@ class Codec:
             )
         return canonical
 
+    def encode_column(self, name: str, values: Sequence[Any]) -> list[Value]:
+        """Return the canonical forms of one field in many records, exactly as a record of each would have it.
+
+        Raises:
+            InvalidRecordError: One of them is refused; the message names the field and the first such row.
+        """
+        try:
+            checked = _column_adapter(self.kind.model, name).validate_python(values)
+        except ValidationError as error:
+            row, *_ = error.errors(include_url=False, include_input=False, include_context=False)
+            raise self._refused(name, int(row["loc"][0]), _MESSAGES.get(row["type"], row["msg"])) from error
+        encode = _ENCODERS.get(self.kind.field_spec(name).storage)
+        if encode is not None:
+            checked = self._encoded(name, checked, encode)
+        if "\0" in "".join([value for value in checked if type(value) is str]):
+            at = next(at for at, value in enumerate(checked) if isinstance(value, str) and "\0" in value)
+            raise self._refused(name, at, "holds a NUL character, which not every store can keep; remove it")
+        return checked
+
+    def plain_time(self, name: str) -> bool:
+        """Tell whether a field takes any aware time, without constraints of its own."""
+        return name in self._times
+
+    def decode_field(self, name: str, value: Value) -> Any:
+        """Return what a record holds for one canonical value."""
+        decode = _DECODERS.get(self.kind.field_spec(name).storage)
+        return value if decode is None or value is None else decode(value)
+
+    def decode_column(self, name: str, values: Sequence[Value]) -> Sequence[Any]:
+        """Return what many records hold for one stored field.
+
+        Raises:
+            InvalidRecordError: No record would take one of them.
+        """
+        if name in self._times and (self.kind.field_spec(name).nullable or None not in values):
+            moments: Sequence[Any] = (
+                values  # written out, as a call for each of thousands of rows is most of the time
+            )
+            return [None if micros is None else EPOCH + timedelta(0, 0, micros) for micros in moments]
+        decode = _DECODERS.get(self.kind.field_spec(name).storage)
+        held = values if decode is None else [None if value is None else decode(value) for value in values]
+        try:
+            return _column_adapter(self.kind.model, name).validate_python(held)
+        except ValidationError as error:
+            raise InvalidRecordError(
+                f"stored rows are no {self.kind.name} records any more (field {name!r}); run `gateway verify --deep`"
+            ) from error
+
+    def _encoded(self, name: str, checked: Sequence[Any], encode: Callable[[Any], Value]) -> list[Value]:
+        try:
+            return [None if value is None else encode(value) for value in checked]
+        except (ValueError, TypeError, RecursionError) as error:
+            at = next(at for at, value in enumerate(checked) if _refuses(encode, value))
+            raise self._refused(name, at, str(error)) from error
+
+    def _refused(self, name: str, row: int, why: str) -> InvalidRecordError:
+        return InvalidRecordError(f"{self.kind.name}: field {name!r} in row {row}: {why}")
+
     def decode(self, values: Sequence[Value]) -> Record:
         """Return the record that canonical values stand for.
 
@@ -221,19 +288,42 @@ class Codec:
 @lru_cache(maxsize=4096)
 def _adapter(model: type[Record], name: str) -> TypeAdapter[Any]:
     """Return what validates one field of a model on its own."""
+    return TypeAdapter(_annotation(model, name))
+
+
+@lru_cache(maxsize=4096)
+def _column_adapter(model: type[Record], name: str) -> TypeAdapter[list[Any]]:
+    """Return what validates one field of many records of a model at once."""
+    column: Any = list[_annotation(model, name)]  # type: ignore[misc] # made at run time
+    return TypeAdapter(column)
+
+
+def _annotation(model: type[Record], name: str) -> Any:
     info = model.model_fields[name]
     annotation: Any = info.annotation
     if info.metadata:
         annotation = Annotated[annotation, *info.metadata]  # pyright: ignore[reportInvalidTypeForm]  # made at run time
-    return TypeAdapter(annotation)
+    return annotation
 
 
-def _is_plain_text(model: type[Record], name: str) -> bool:
-    """Tell whether a field takes any text up to the common length, without constraints of its own."""
+def _refuses(encode: Callable[[Any], Value], value: Any) -> bool:
+    try:
+        _ = None if value is None else encode(value)
+    except (ValueError, TypeError, RecursionError):
+        return True
+    return False
+
+
+def _unconstrained(kind: KindSpec, wanted: Any) -> frozenset[str]:
+    """Return the fields that take whatever a field type does, without constraints of their own."""
+    return frozenset(spec.name for spec in kind.fields if _is_plain(kind.model, spec.name, wanted))
+
+
+def _is_plain(model: type[Record], name: str, wanted: Any) -> bool:
     info = model.model_fields[name]
     parts = (info.annotation, *info.metadata) if info.metadata else get_args(info.annotation)
     kept = [part for part in parts if part is not type(None)]
-    return kept in ([Text], list(_TEXT_PARTS))
+    return kept in ([wanted], list(get_args(wanted)))
 
 
 def _by_position(

@@ -8,7 +8,8 @@ The hash is xxh3-64, read as a signed number because that is what databases can 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from itertools import repeat
 from typing import Final
 
 import msgspec
@@ -16,12 +17,15 @@ import xxhash
 
 from gateway.records.codec import Value
 
-__all__ = ["canonical_bytes", "digest_of", "share_of"]
+__all__ = ["canonical_bytes", "digest_of", "digests_of", "share_of"]
 
 _encode: Final = msgspec.msgpack.Encoder().encode
 _hash: Final = xxhash.xxh3_64_intdigest
 _SIGN: Final = 2**63
 _RANGE: Final = 2**64
+_NINE_BYTES: Final = 2**32
+"""From here on MessagePack takes nine bytes for a number, a mark and the number itself. Versions of our days do."""
+_FALSE: Final = _encode(False)
 
 
 def canonical_bytes(kind: str, tenant: str, version: int, deleted: bool, values: Sequence[Value]) -> bytes:
@@ -33,6 +37,28 @@ def digest_of(kind: str, tenant: str, version: int, deleted: bool, values: Seque
     """Return a row's digest as a signed 64-bit number."""
     value = _hash(_encode((kind, tenant, version, deleted)) + _encode(_without_tail(values)))
     return value - _RANGE if value >= _SIGN else value
+
+
+def digests_of(
+    kind: str, tenant: str, versions: Sequence[int], columns: Sequence[Sequence[Value]]
+) -> list[int]:
+    """Return the digests of many live rows of one kind, given by column; each as `digest_of` gives it."""
+    kept = list(columns)
+    while kept and kept[-1].count(None) == len(versions):
+        kept.pop()
+    rows: Iterable[Sequence[Value]] = zip(*kept, strict=True) if kept else repeat((), len(versions))
+    if kept and None in kept[-1]:
+        rows = map(_without_tail, rows)
+    if len(versions) and min(versions) < _NINE_BYTES:
+        pairs = zip(versions, rows, strict=True)
+        return [digest_of(kind, tenant, version, False, values) for version, values in pairs]
+    # What stands before the version and behind it is the same for every row, so only the version is packed anew.
+    head = _encode((kind, tenant, _NINE_BYTES, False))[:-9]
+    found = [
+        _hash(head + version.to_bytes(8, "big") + _FALSE + _encode(values))
+        for version, values in zip(versions, rows, strict=True)
+    ]
+    return [value - _RANGE if value >= _SIGN else value for value in found]
 
 
 def _without_tail(values: Sequence[Value]) -> Sequence[Value]:

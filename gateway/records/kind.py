@@ -109,6 +109,8 @@ class KindSpec:
         cacheable: Whether a cache may stand in front of reads by key.
         companion_of: The kind whose writes produce these rows, in the same transaction; they move between
             stores with it.
+        local: Whether its rows tell of the one store they are in: they are never mirrored, copied, compared or
+            exported, and nobody but the gateway writes them.
         fields: Derived: all stored fields, the key first.
         order: Derived: the fields by which rows are listed and paged; unique within a tenant.
     """
@@ -125,6 +127,7 @@ class KindSpec:
     schema: str = "bots_core"
     cacheable: bool = False
     companion_of: str | None = None
+    local: bool = False
     fields: tuple[FieldSpec, ...] = field(init=False, repr=False)
     order: tuple[str, ...] = field(init=False, repr=False)
 

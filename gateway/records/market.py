@@ -11,10 +11,12 @@ from gateway.records.types import Json, Levels, Number, Text, Time
 __all__ = [
     "CANDLES",
     "INDICATORS",
+    "INDICATOR_SERIES",
     "ORDER_BOOK_SNAPSHOTS",
     "TICK_PRICES",
     "Candle",
     "Indicator",
+    "IndicatorSeries",
     "OrderBookSnapshot",
     "TickPrice",
 ]
@@ -78,6 +80,7 @@ class Indicator(LogRecord):
     Attributes:
         indicator_id: Which series, by default `{variant_type}_{variant_id}`; matched by equality, never by pattern.
         confidence: Between 0 and 1; 0.0 and None are different answers.
+        generation: Which writing of the series it belongs to; None until the series is overwritten for the first time.
     """
 
     timestamp: Time
@@ -88,6 +91,22 @@ class Indicator(LogRecord):
     value: Number
     confidence: Number | None = None
     metadata: Json | None = None
+    generation: Text | None = None
+
+
+class IndicatorSeries(Record):
+    """Which generation of an indicator series is the current one; a series without such a row was never overwritten.
+
+    Attributes:
+        generation: What the values that count have in their own `generation`.
+        switched_at: Since when.
+    """
+
+    session_id: Text
+    symbol: Text
+    indicator_id: Text
+    generation: Text
+    switched_at: Time
 
 
 ORDER_BOOK_SNAPSHOTS: Final = KindSpec(
@@ -117,6 +136,14 @@ INDICATORS: Final = KindSpec(
     "indicators",
     Indicator,
     time_field="timestamp",
-    indexes=(("timestamp",), ("session_id", "symbol", "indicator_id", "timestamp")),
+    indexes=(("timestamp",), ("session_id", "symbol", "indicator_id", "generation", "timestamp")),
     schema="ai_core",
+)
+INDICATOR_SERIES: Final = KindSpec(
+    "indicator_series",
+    IndicatorSeries,
+    key=("session_id", "symbol", "indicator_id"),
+    shape=Shape.STATE,
+    schema="ai_core",
+    companion_of="indicators",
 )

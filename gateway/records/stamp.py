@@ -46,6 +46,10 @@ class Stamper:
         """Return a new id, ordered by time, as records get them."""
         return self._ids.next(self.clock.next())
 
+    def id_of(self, version: int) -> str:
+        """Return the id of a row that is written for the first time, with this version of the stamper's clock."""
+        return self._ids.next(version)
+
     def stamp(self, kind: KindSpec, record: Record, *, at: datetime | None = None) -> Row:
         """Return the row of a record.
 

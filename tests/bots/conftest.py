@@ -26,9 +26,25 @@ def environ(common_database: Database) -> dict[str, str]:
     return environ_of(common_database.app_url, tenant=str(uuid.uuid4()))
 
 
-@pytest.fixture(params=["memory", "sqlite", "json", "json,sqlite", "postgres", "sqlite,postgres"])
+STORES = ("memory", "sqlite", "json", "json,sqlite", "postgres", "sqlite,postgres")
+SERIES_STORES = (*STORES, "questdb", "postgres,questdb")
+"""Stores for time series; some of them cannot read and write in one step."""
+
+
+@pytest.fixture(params=STORES)
 async def gateway(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Gateway]:
     """Open a gateway; the same tests run on every store, as the same bot would."""
-    environ = request.getfixturevalue("environ") if "postgres" in request.param else {}
-    async with Gateway(request.param, data_dir=tmp_path, environ=environ, env_file=None) as opened:
-        yield opened
+    async with opened(request.param, request, tmp_path) as gateway:
+        yield gateway
+
+
+def opened(stores: str, request: pytest.FixtureRequest, directory: Path) -> Gateway:
+    """Return a gateway on stores where it finds nothing yet."""
+    environ = dict(request.getfixturevalue("environ")) if "postgres" in stores else {}
+    if "questdb" in stores:
+        server = request.getfixturevalue("questdb")
+        environ["STORAGE_QUESTDB_URL"] = (
+            f"questdb://admin:quest@{server.host}:{server.port}?pg_port={server.pg_port}"
+        )
+        environ.setdefault("STORAGE_TENANT", str(uuid.uuid4()))
+    return Gateway(stores, data_dir=directory, environ=environ, env_file=None)

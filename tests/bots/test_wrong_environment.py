@@ -199,7 +199,7 @@ async def test_a_full_disk_is_named_and_loses_nothing(backends: str, tmp_path: P
         ({"STORAGE_BACKEND": "sqlite"}, UnknownVariableError, "STORAGE_BACKENDS"),
         ({"STORAGE_BACKENDS": "sqlit"}, UnknownBackendError, "sqlite"),
         ({"STORAGE_BACKENDS": "json,sqlite,memory"}, ConfigurationError, "one store or to two|at most two|two"),
-        ({"STORAGE_BACKENDS": "questdb"}, UnknownBackendError, "questdb"),
+        ({"STORAGE_BACKENDS": "questd"}, UnknownBackendError, "questdb"),
         ({"STORAGE_PHASE": "dual"}, ConfigurationError, "STORAGE_PHASE"),
         ({"STORAGE_BACKENDS": "json,sqlite", "STORAGE_CUTOVER": "trade"}, GatewayError, "trade"),
         ({"STORAGE_BACKENDS": "json,sqlite", "STORAGE_CUTOVER": "trades:120%"}, ConfigurationError, "trades:120%"),

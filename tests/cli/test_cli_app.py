@@ -84,7 +84,7 @@ def test_an_unknown_backend_names_those_there_are(workplace: Any) -> None:
     """A backend that is not installed is refused with the installed ones."""
     done = workplace.run("--backends", "oracle", "stats")
     assert done.code == 2
-    assert "json, memory, postgres, sqlite" in done.err
+    assert "json, memory, memory_cache, postgres, questdb, redis, sqlite" in done.err
 
 
 def test_a_store_that_is_not_there_is_exit_code_3(workplace: Any) -> None:

@@ -11,10 +11,20 @@ from gateway.backend import OpenContext
 from gateway.conformance import BackendConformance, Harness, clauses_of
 from gateway.conformance.kinds import ALL_KINDS
 from gateway.errors import GatewayError
-from tests.conformance.broken import answers, durable, guards, listings, totals, updates, values, writes
+from tests.conformance.broken import (
+    answers,
+    columnar,
+    durable,
+    guards,
+    listings,
+    totals,
+    updates,
+    values,
+    writes,
+)
 from tests.conformance.broken.specimen import SPECIMENS, Broken
 
-MODULES: Final = (answers, durable, guards, listings, totals, updates, values, writes)
+MODULES: Final = (answers, columnar, durable, guards, listings, totals, updates, values, writes)
 CASES: Final = [
     pytest.param(broken, clause, id=f"{broken.spec.name}-{clause.removeprefix('test_')}")
     for broken in SPECIMENS

@@ -11,18 +11,24 @@ that the developer already has.
 from tests.servers.origin import MissingServerError, Origin
 from tests.servers.pgbouncer import PgBouncer
 from tests.servers.postgres import Database, PostgresServer
+from tests.servers.proxy import FaultProxy
 from tests.servers.questdb import QuestDbServer
+from tests.servers.redis import RedisCluster, RedisServer, Sentinels
 from tests.servers.server import Server, ServerFailedError
 from tests.servers.timescale import TimescaleServer
 from tests.servers.valkey import ValkeyServer
 
 __all__ = [
     "Database",
+    "FaultProxy",
     "MissingServerError",
     "Origin",
     "PgBouncer",
     "PostgresServer",
     "QuestDbServer",
+    "RedisCluster",
+    "RedisServer",
+    "Sentinels",
     "Server",
     "ServerFailedError",
     "TimescaleServer",

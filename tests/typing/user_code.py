@@ -9,18 +9,21 @@ from __future__ import annotations
 
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
-from typing import assert_type
+from typing import Literal, assert_type
 
 from gateway import (
     Ack,
+    Candles,
     DailyStats,
     Event,
     Gateway,
     GatewayHealth,
+    IndicatorValue,
     OrderBookSnapshot,
     Page,
     Position,
     Record,
+    SeriesDescription,
     Session,
     StorageGateway,
     SyncGateway,
@@ -28,7 +31,7 @@ from gateway import (
     record_kind,
 )
 from gateway.api import Trades
-from gateway.records import LogRecord, Money, Text, Time
+from gateway.records import Indicator, LogRecord, Money, Text, TickPrice, Time
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -83,6 +86,25 @@ async def keep_own_records(gateway: StorageGateway) -> None:
         assert_type(record, Record)
 
 
+async def use_market_data(gateway: StorageGateway) -> None:
+    """Use frames, series and candles."""
+    assert_type(
+        await gateway.put_frame("tick_prices", {"timestamp": [NOW], "symbol": ["A"], "price": [1]}), int
+    )
+    value = IndicatorValue(NOW, 1)
+    assert_type(await gateway.save_indicators([value], session_id="s", symbol="A", indicator_id="RSI"), int)
+    await gateway.save_indicators(
+        [{"timestamp": NOW, "value": 1}], session_id="s", symbol="A", variant_id="RSI", mode="overwrite"
+    )
+    assert_type(await gateway.load_indicators("s", "A", "RSI", limit=5, latest=False), list[Indicator])
+    assert_type(await gateway.describe_indicators("s", "A", "RSI"), SeriesDescription)
+    assert_type(await gateway.prune_indicators("s", "A", "RSI", older_than=timedelta(days=1)), int)
+    candles = await gateway.get_candles("A", "5m", since=NOW, session_id="s")
+    assert_type(candles, Candles)
+    assert_type(candles.source, Literal["stored", "ticks"])
+    assert_type(await gateway.latest_prices(["A"]), dict[str, TickPrice])
+
+
 async def last_price(trades: Trades) -> Decimal:
     """Ask for the part of the API that is needed and nothing else."""
     found = await trades.get_trades(limit=1)
@@ -94,6 +116,7 @@ async def main() -> None:
     async with Gateway("json,sqlite", data_dir="bot-data") as gateway:
         await trade(gateway)
         await keep_own_records(gateway)
+        await use_market_data(gateway)
         await last_price(gateway)
 
 
@@ -105,6 +128,8 @@ def sync_bot() -> None:
         assert_type(gateway.get_open_positions(), list[Position])
         assert_type(gateway.get_trades(market="BTC"), list[Trade])
         assert_type(gateway.flush(), int)
+        assert_type(gateway.get_candles("A", "1m"), Candles)
+        assert_type(gateway.load_indicators("s", "A", "RSI"), list[Indicator])
         for record in gateway.stream("trades"):
             assert_type(record, Record)
 
@@ -119,6 +144,8 @@ async def wrong(gateway: StorageGateway) -> None:
     await gateway.save_position(Trade.model_validate({}))  # type: ignore[call-overload]
     await gateway.update_daily_stats("2026-01-01", trade_count_delta="1")  # type: ignore[arg-type]
     await gateway.buffer_snapshot(bids=["0.6"])  # type: ignore[list-item]
+    await gateway.save_indicators([], session_id="s", symbol="A", mode="replace")  # type: ignore[arg-type]
+    await gateway.get_candles("A")  # type: ignore[call-arg]
     gateway.insert_trades()  # type: ignore[attr-defined]
     position: Position = await gateway.load_position("0x1")  # type: ignore[assignment]
     await gateway.save_position(position)

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from pydantic import Field, SecretStr
 
 from gateway.backend import Backend, BackendSettings, BackendSpec, Capability, OpenContext
+from gateway.cache.contract import Cache
 from gateway.config import Configuration, denied_plugins, load_configuration, open_context
 from gateway.errors import (
     ConfigurationError,
@@ -53,13 +54,18 @@ async def never_opened(context: OpenContext) -> Backend:
     raise AssertionError(context.instance)
 
 
+async def never_opened_cache(context: OpenContext) -> Cache:
+    """Stand where a cache's opener belongs."""
+    raise AssertionError(context.instance)
+
+
 LASTING = frozenset({Capability.DURABLE})
 SPECS = (
     BackendSpec("json", "Files", never_opened, capabilities=LASTING, url_schemes=("json",)),
     BackendSpec("sqlite", "A file", never_opened, FileSettings, LASTING, url_schemes=("sqlite",)),
     BackendSpec("server", "A server", never_opened, ServerSettings, LASTING, url_schemes=("server",)),
     BackendSpec("memory", "Nothing lasts", never_opened),
-    BackendSpec("cache", "A cache", never_opened, store_of_record=False),
+    BackendSpec("cache", "A cache", store_of_record=False, open_cache=never_opened_cache),
 )
 
 

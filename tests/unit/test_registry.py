@@ -378,7 +378,7 @@ def test_a_legacy_source_brought_twice_is_reported_and_the_first_stays(site: Sit
 @pytest.mark.parametrize(
     ("name", "expected"),
     [
-        ("questdb", r"not part of this release.*pip install --upgrade 'storage-gateway\[questdb\]'"),
+        ("questdb", r"pip install 'storage-gateway\[questdb\]'"),
         ("sqlite", r"pip install 'storage-gateway\[sqlite\]'"),
         ("mime", r"did you mean mine\?.*Installed: mine"),
         ("nothing_like_it", r"no backend 'nothing_like_it' is installed. Installed: mine"),

@@ -51,7 +51,7 @@ def concerns_of(session: Session) -> list[Finding]:
     """Return what is not safe about the settings, and what contradicts itself in them; production refuses failures."""
     configuration = session.configuration
     found = configuration.concerns()
-    for store in configuration.stores:
+    for store in configuration.opened:
         try:
             found += configuration.concerns(store)
         except ConfigurationError as error:

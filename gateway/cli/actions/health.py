@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from gateway.backend import Health
+from gateway.cli.actions.caching import ask_cache
 from gateway.cli.exits import ExitCode
 from gateway.cli.output import print_json, print_table
 from gateway.cli.session import Session
@@ -45,14 +46,16 @@ def show_health(session: Session, *, timeout: float, as_json: bool) -> ExitCode:
     started = datetime.now(UTC)
     answers, stuck = _ask_all(session, timeout)
     ok = all(one.health.ok for one in answers.values())
+    cache = _cache(session, timeout)
     code = ExitCode.OK if ok else ExitCode.UNAVAILABLE
     if as_json:
         stores = [_described(name, one) for name, one in answers.items()]
-        print_json({"ok": ok, "checked_at": time_text(started), "stores": stores})
+        caches = [_described(name, one) for name, one in cache.items()]
+        print_json({"ok": ok, "checked_at": time_text(started), "stores": stores, "caches": caches})
     else:
         rows = [
             (name, "ok" if one.health.ok else "fail", f"{one.seconds * 1000:.0f} ms", one.health.summary)
-            for name, one in answers.items()
+            for name, one in (answers | cache).items()
         ]
         print_table(("store", "state", "took", "says"), rows, marked="state")
     if stuck:
@@ -61,6 +64,15 @@ def show_health(session: Session, *, timeout: float, as_json: bool) -> ExitCode:
         sys.stdout.flush()
         os._exit(int(code))
     return code
+
+
+def _cache(session: Session, timeout: float) -> dict[str, _Answer]:
+    """Ask the cache; it does not count, since the bots go on without it."""
+    cache, began = session.configuration.cache, time.monotonic()
+    if cache is None:
+        return {}
+    health = session.run(ask_cache(session, timeout))
+    return {cache.instance: _Answer(health, time.monotonic() - began)}
 
 
 def _ask_all(session: Session, timeout: float) -> tuple[dict[str, _Answer], bool]:

@@ -69,7 +69,7 @@ def standing(session: Session, state: ControlState) -> list[dict[str, Any]]:
     """Return where each kind stands, JSON-ready, with the decision behind it where there is one."""
     plan = resolve(session.configuration.plan, state)
     found = []
-    for kind in session.registry.kinds:
+    for kind in session.kinds():
         held = plan.plan_of(kind)
         decision = state.decision(kind.companion_of or kind.name)
         found.append(
@@ -202,7 +202,7 @@ def _leading(session: Session, names: Sequence[str]) -> tuple[str, ...]:
 def _check_all(session: Session, kinds: Sequence[str], wanted: KindPlan) -> None:
     """Refuse the step for all kinds if one of them cannot take it, before any was moved."""
     plan = session.plan()
-    every = [kind.name for kind in session.registry.kinds] if kinds == (ALL_KINDS,) else kinds
+    every = [kind.name for kind in session.kinds()] if kinds == (ALL_KINDS,) else kinds
     for kind in every:
         try:
             check_move(plan.plan_of(session.kind(kind)), wanted)

@@ -14,6 +14,7 @@ from gateway.cli.session import Session
 from gateway.cli.values import size_text, time_text
 from gateway.dump import check_dump, is_dump
 from gateway.errors import ConfigurationError, StoreCorruptError
+from gateway.records.caching import CACHE_EPOCHS
 from gateway.upkeep import BackupReport
 
 __all__ = ["list_backups", "restore_backup", "verify_backup"]
@@ -101,12 +102,21 @@ def restore_backup(session: Session, file: Path, store: str, *, as_json: bool) -
             f"{file} is no backup that a {session.configuration.store(store).spec.name} store can restore"
         )
     done = backup.restore(file)
+    if done.rows.get(CACHE_EPOCHS.name):
+        # What the backup says of a cache was true then; what the cache holds is of another time.
+        session.run(_close_cache(session, store))
     if as_json:
         print_json({"store": store, **described(done)})
         return
     total = sum(done.rows.values())
     print_line(f"{store}: {total:,} rows restored from {file}, as of {time_text(done.taken_at)}", "green")
     _print_rows(done)
+
+
+async def _close_cache(session: Session, store: str) -> None:
+    """Close the cache in front of a store, as everybody does who opens it to write beside the cache."""
+    async with session.stores(store, writable=(store,)):
+        pass
 
 
 def _present(file: Path) -> None:

@@ -1,0 +1,264 @@
+"""Storing batches: one transaction a table and request, groups over several tables by writing them down first."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
+from typing import Any, Final, TypeVar
+
+from gateway.backend import Step, WriteReceipt
+from gateway.columns import ColumnBatch
+from gateway.errors import GatewayError
+from gateway.records.kind import KindSpec
+from gateway.records.row import Key, Row
+from gateway_questdb.connections import Readers
+from gateway_questdb.errors import suspended
+from gateway_questdb.groups import Begun, Groups
+from gateway_questdb.layout import Layout
+from gateway_questdb.lines import lines_of, simple
+from gateway_questdb.plans import Plan, Stamp, keys_to_compare, plan_of, requests_of, without_losers
+from gateway_questdb.posts import Posts
+from gateway_questdb.senders import Senders
+from gateway_questdb.statements import stamps_of
+from gateway_questdb.tables import Tables
+from gateway_questdb.values import LEAST_LONG, Line, encoder
+from gateway_questdb.waiting import Waiting
+
+__all__ = ["KEYS_AT_ONCE", "Writer", "parts"]
+
+KEYS_AT_ONCE: Final = 200
+"""Keys in one question."""
+_MANY: Final = 8
+"""Rows of one request from which on they are written by column."""
+_LOOK_EVERY: Final = 1.0
+"""Seconds after which a write looks again whether its table is suspended."""
+_AFTERWARDS: Final = 10.0
+"""Seconds after which a group that is begun and not done counts as left behind by a crash."""
+
+_log = logging.getLogger(__name__)
+
+Item = TypeVar("Item")
+
+
+class Writer:
+    """Writes, one batch after the other.
+
+    Args:
+        tables: Layouts of all kinds.
+        senders: To write with.
+        posts: To write many rows with.
+        readers: To look up what is stored.
+        waiting: To look at the tables.
+        groups: Where groups over several tables are written down.
+        most: Rows of one request.
+        instance: Instance name, for errors.
+    """
+
+    def __init__(
+        self,
+        tables: Tables,
+        senders: Senders,
+        posts: Posts,
+        readers: Readers,
+        waiting: Waiting,
+        groups: Groups,
+        *,
+        most: int,
+        instance: str,
+    ) -> None:
+        self._tables = tables
+        self._senders = senders
+        self._posts = posts
+        self._readers = readers
+        self._waiting = waiting
+        self._groups = groups
+        self._most = most
+        self._instance = instance
+        self._turn = asyncio.Lock()
+        self._running: set[asyncio.Task[WriteReceipt]] = set()
+        self._looked: dict[str, float] = {}
+
+    async def write(self, steps: Sequence[Step]) -> WriteReceipt:
+        """Store a batch. When this is cancelled, the batch goes on, and the next one waits for it.
+
+        Raises:
+            StoreError: Nothing of it counts as acknowledged.
+        """
+        return await self._to_its_end(self._in_turn(self._write(steps)))
+
+    async def _to_its_end(self, work: Coroutine[Any, Any, WriteReceipt]) -> WriteReceipt:
+        task = asyncio.ensure_future(work)
+        self._running.add(task)
+        task.add_done_callback(self._ended)
+        return await asyncio.shield(task)
+
+    def _ended(self, task: asyncio.Task[WriteReceipt]) -> None:
+        self._running.discard(task)
+        if not task.cancelled():
+            task.exception()  # whoever gave up does not ask for it
+
+    async def _in_turn(self, work: Coroutine[Any, Any, WriteReceipt]) -> WriteReceipt:
+        async with self._turn:
+            return await work
+
+    async def _write(self, steps: Sequence[Step]) -> WriteReceipt:
+        plan = plan_of(steps)
+        for rows in plan.steps.values():
+            for row in rows:
+                self._tables[row.kind]  # refuses what nobody registered before anything is stored
+        plan = without_losers(plan, await self._stored(plan))
+        begun = await self._begin(plan)
+        await self._store(requests_of(plan, self._most), encoded=begun is not None)
+        if begun is not None:
+            await self._finish([begun])
+        return WriteReceipt(superseded=plan.superseded)
+
+    async def _stored(self, plan: Plan) -> dict[tuple[KindSpec, str, Key], Stamp]:
+        """Return the stamps of what is stored under the keys that may be superseded."""
+        wanted = keys_to_compare(plan)
+        if not wanted:
+            return {}
+        await self._waiting.applied(sorted({self._tables[kind].table for kind, _ in wanted}))
+        found: dict[tuple[KindSpec, str, Key], Stamp] = {}
+        for (kind, tenant), keys in wanted.items():
+            layout = self._tables[kind]
+            for some in parts(keys, KEYS_AT_ONCE):
+                for version, digest, *key in await self._readers.fetch(stamps_of(layout, tenant, some)):
+                    place = (kind, tenant, tuple(LEAST_LONG if part is None else part for part in key))
+                    found[place] = (version, LEAST_LONG if digest is None else digest)
+        return found
+
+    async def _begin(self, plan: Plan) -> Begun | None:
+        """Write down the groups of a batch that lie in several tables; None if there are none."""
+        if not plan.spanning:
+            return None
+        rows = [row for at in plan.spanning for row in plan.steps[at]]
+        for row in rows:
+            encoder(self._tables[row.kind])(row)  # what cannot be stored is refused before anything is
+        return await self._groups.begin(rows)
+
+    async def _store(
+        self, requests: Mapping[KindSpec, Sequence[Sequence[Row]]], *, encoded: bool = False
+    ) -> None:
+        """Store rows, a transaction a request, and look whether their tables take them in."""
+        sends: list[Coroutine[Any, Any, None]] = []
+        for kind, several in requests.items():
+            layout = self._tables[kind]
+            for rows in several:
+                columns = None if encoded or len(rows) < _MANY else columns_of(rows)
+                if columns is not None and simple(layout):
+                    sends.append(self._senders.in_thread(self._post(layout, columns)))
+                else:
+                    lines = _ready(layout, rows) if encoded else _lines(layout, rows)
+                    sends.append(self._senders.send(layout.table, lines))
+        looks = self._due([self._tables[kind].table for kind in requests])
+        await _all([*sends, self._look(looks)] if looks else sends)
+
+    def _post(self, layout: Layout, batch: ColumnBatch) -> Callable[[], None]:
+        return lambda: self._posts.post(lines_of(layout, batch))
+
+    async def write_columns(self, batch: ColumnBatch) -> WriteReceipt:
+        """Store rows given by column, in every respect as `write` does with the same rows.
+
+        Raises:
+            StoreError: Nothing of it counts as acknowledged.
+        """
+        layout = self._tables[batch.kind]
+        if not layout.log or not simple(layout):
+            return await self.write(batch.rows())
+        return await self._to_its_end(self._in_turn(self._write_columns(layout, batch)))
+
+    async def _write_columns(self, layout: Layout, batch: ColumnBatch) -> WriteReceipt:
+        sends: list[Coroutine[Any, Any, None]] = [
+            self._senders.in_thread(self._post(layout, batch[at : at + self._most]))
+            for at in range(0, len(batch), self._most)
+        ]
+        due = self._due([layout.table])
+        await _all([*sends, self._look(due)] if due else sends)
+        return WriteReceipt()
+
+    def _due(self, tables: Sequence[str]) -> list[str]:
+        """Return the tables that nobody looked at for a while."""
+        now = time.monotonic()
+        due = [table for table in tables if now - self._looked.get(table, -_LOOK_EVERY) >= _LOOK_EVERY]
+        self._looked.update(dict.fromkeys(due, now))
+        return due
+
+    async def _look(self, tables: Sequence[str]) -> None:
+        """Refuse a table that is suspended: it takes rows and never shows them."""
+        for name, state in (await self._waiting.look(tables)).items():
+            if state.suspended:
+                self._looked.pop(name, None)
+                raise suspended(name, self._instance, state.reason)
+
+    async def _finish(self, begun: Sequence[Begun]) -> None:
+        try:
+            await self._groups.done(begun)
+        except GatewayError as error:
+            # Its rows are stored; not to have noted that costs writing them once more.
+            _log.warning("a group is stored, but it was not noted; it will be stored once more: %s", error)
+
+    async def recover(self, age: float = _AFTERWARDS) -> int:
+        """Store the rows of groups that a crash left behind, and return how many groups there were.
+
+        Args:
+            age: Seconds after which a group counts as left behind.
+
+        Raises:
+            StoreError: It could not be done; the next time tries again.
+        """
+        await self._waiting.applied([self._groups.table])
+        pending = await self._groups.pending(age)
+        for begun in pending:
+            rows = await self._groups.rows(begun, self._tables.kinds)
+            await self._store(requests_of(Plan({0: tuple(rows)}), self._most))
+            await self._groups.done([begun])
+        return len(pending)
+
+    async def close(self) -> None:
+        """Wait for batches that are under way, and close the connections that were kept for them."""
+        while self._running:
+            await asyncio.wait(set(self._running))
+        self._posts.close()
+
+
+def columns_of(rows: Sequence[Row]) -> ColumnBatch | None:
+    """Return rows of one kind by column; None where they are of several tenants, or deletions are among them."""
+    kind, tenant, *_ = rows[0]
+    if any(row.deleted or row.tenant != tenant for row in rows):
+        return None
+    columns = list(zip(*[row.values for row in rows], strict=True))
+    return ColumnBatch(kind, tenant, [row.version for row in rows], [row.digest for row in rows], columns)
+
+
+def parts(items: Sequence[Item], size: int) -> Iterator[Sequence[Item]]:
+    """Yield a sequence in parts of at most so many."""
+    for at in range(0, len(items), size):
+        yield items[at : at + size]
+
+
+def _lines(layout: Layout, rows: Sequence[Row]) -> Callable[[], Sequence[Line]]:
+    return lambda: _encoded(layout, rows)
+
+
+def _ready(layout: Layout, rows: Sequence[Row]) -> Callable[[], Sequence[Line]]:
+    lines = _encoded(layout, rows)
+    return lambda: lines
+
+
+def _encoded(layout: Layout, rows: Sequence[Row]) -> list[Line]:
+    encode = encoder(layout)
+    return [encode(row) for row in rows]
+
+
+async def _all(work: Sequence[Coroutine[Any, Any, None]]) -> None:
+    """Wait for all; the first failure is raised once all have ended."""
+    if len(work) == 1:
+        await work[0]
+        return
+    outcomes = await asyncio.gather(*work, return_exceptions=True)
+    failures = [outcome for outcome in outcomes if isinstance(outcome, BaseException)]
+    if failures:
+        raise failures[0]

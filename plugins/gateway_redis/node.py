@@ -136,6 +136,10 @@ class Node:
         link = await self.link()
         try:
             now = await self._marked(link, await self._look(link))
+        except CacheMovedError:
+            # A replica: its name may lead to the master by now, so the next call resolves it again.
+            self._give_up("the server is a replica now")
+            raise
         except NoScriptError:
             now = None  # connecting anew brings the scripts back
         except DRIVER_ERRORS as error:

@@ -113,12 +113,30 @@ async def test_a_master_that_was_demoted_serves_nothing(own_server: RedisServer)
 
 
 @pytest.mark.anyio
-async def test_a_demotion_between_two_looks_is_noticed(own_server: RedisServer) -> None:
-    """Demoted and promoted again with nobody asking in between: the next look tells, though the process is the same."""
+async def test_a_look_at_a_replica_gives_up_the_connection(own_server: RedisServer) -> None:
+    """Its name may lead to another server by now; the next look finds out."""
     with RedisServer.made() as master:
         own_server.ask("CONFIG", "SET", "masterauth", master.password)
         async with opened(own_server.url()) as held:
             await held.put("a", 1)
+            own_server.ask("REPLICAOF", master.host, master.port)
+            eventually(
+                lambda: own_server.ask("INFO", "replication")["master_link_status"] == "up",
+                "it has become a replica",
+            )
+            with pytest.raises(CacheError, match="replica"):
+                await held.cache.contact()
+            own_server.ask("REPLICAOF", "NO", "ONE")
+            found = await becomes(held.cache.contact, lambda contact: bool(contact.incarnation))
+            assert found.incarnation != held.contact.incarnation
+
+
+@pytest.mark.anyio
+async def test_a_demotion_that_nobody_saw_is_noticed(own_server: RedisServer) -> None:
+    """Demoted and promoted again over one connection: the next look tells, though the process is the same."""
+    with RedisServer.made() as master:
+        own_server.ask("CONFIG", "SET", "masterauth", master.password)
+        async with opened(own_server.url()) as held:
             own_server.ask("REPLICAOF", master.host, master.port)
             eventually(
                 lambda: own_server.ask("INFO", "replication")["master_link_status"] == "up",

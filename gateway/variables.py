@@ -109,7 +109,9 @@ class Variables:
         not talk a server out of being in production.
         """
         found = [given for name in names if (given := self.get(name)) is not None]
-        return next((given for given in found if given.source in {ARGUMENT, ENVIRONMENT}), next(iter(found), None))
+        return next(
+            (given for given in found if given.source in {ARGUMENT, ENVIRONMENT}), next(iter(found), None)
+        )
 
     def prefixed(self) -> Iterator[tuple[str, Given]]:
         """Yield every variable and argument of the gateway, those set to nothing too."""

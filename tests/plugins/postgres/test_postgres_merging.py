@@ -146,7 +146,8 @@ def test_what_is_held_is_gathered_in_order() -> None:
     refs = (KeyRef(PROBE_STATE, ("b", 1)), KeyRef(PROBE_COUNTER, ("x",)), KeyRef(PROBE_LOG, ("id",)))
     logs = [_row(PROBE_LOG, tenant, "other", 1, 1) for tenant in "tu"]
     row = Row(PROBE_STATE, "t", 1, 1, False, ("a", 2, *[None] * (len(PROBE_STATE.fields) - 2)))
-    steps = [Update("t", refs, lambda _: ()), Update("t", refs[:1], lambda _: ()), row, Group((row, *logs))]
+    updates = (Update("t", refs, lambda _: ()), Update("t", refs[:1], lambda _: ()))
+    steps: list[Step] = [*updates, row, Group((row, *logs))]
     assert list(holds_of(steps, lambda row: row.tenant == "u").items()) == [
         ((PROBE_LOG, "t"), [("id",)]),
         ((PROBE_LOG, "u"), []),

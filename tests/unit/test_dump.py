@@ -57,7 +57,7 @@ def _header(kinds: tuple[KindSpec, ...] = BUILTIN_KINDS) -> DumpHeader:
 
 
 @given(st.lists(rows(), max_size=8))
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow], max_examples=60)
 def test_every_value_of_every_type_comes_back(tmp_path: Path, given_rows: list[Row]) -> None:
     """Rows read from a backup are the rows that went in, and the backup verifies."""
     file = tmp_path / "x.jsonl.gz"

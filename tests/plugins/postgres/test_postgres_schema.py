@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 
@@ -459,14 +460,19 @@ def test_an_upgrade_does_not_wait_for_another_for_ever(
 
 
 def test_a_limit_for_queries_does_not_stop_an_upgrade(postgres_database: Database) -> None:
-    """A database may end every query after a moment; building an index takes longer, and is let finish."""
+    """A database may end every query after a moment; an upgrade that has to wait longer is let finish."""
     postgres_database.execute(
-        f'ALTER DATABASE "{postgres_database.name}" SET statement_timeout = 1',
-        f'ALTER DATABASE "{postgres_database.name}" SET lock_timeout = 1',
+        f'ALTER DATABASE "{postgres_database.name}" SET statement_timeout = 300',
+        f'ALTER DATABASE "{postgres_database.name}" SET lock_timeout = 300',
     )
     with psycopg.connect(postgres_database.owner_url) as limited, pytest.raises(psycopg.errors.QueryCanceled):
         limited.execute("SELECT pg_sleep(1)")
-    assert schema_for(postgres_database.owner_url).upgrade() == FRESH
+    with psycopg.connect(postgres_database.owner_url) as other:
+        other.execute("SELECT pg_advisory_xact_lock(hashtextextended('gateway.schema', 0))")
+        release = threading.Timer(0.8, other.rollback)
+        release.start()
+        assert schema_for(postgres_database.owner_url).upgrade() == FRESH
+        release.join()
 
 
 def test_settings_choose_how_tables_are_cut(postgres_database: Database) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
@@ -148,13 +148,17 @@ class DeleteChange:
     kind: KindSpec
     key: Key
     existed: bool = False
+    _made: Row | None = field(default=None, init=False, repr=False)
 
     def __call__(self, current: Rows) -> Sequence[Row]:
         """Return the tombstone; nothing if there is nothing to delete."""
         row = current[0]
-        self.existed = _live(row) is not None
+        # One of its own is met where a write is repeated whose answer was lost.
+        own = row is not None and self._made is not None and row.stamp == self._made.stamp
+        self.existed = own or _live(row) is not None
         if row is None or row.deleted:
             return () if row is None else (row,)  # as it is, for a mirror that missed it
         _after(self.stamper, current)
         moment = row.values[self.kind.index(self.kind.time_field)] if self.kind.time_field else None
-        return (self.stamper.tombstone(self.kind, self.key, moment),)
+        self._made = self.stamper.tombstone(self.kind, self.key, moment)
+        return (self._made,)

@@ -42,7 +42,10 @@ def draft_of(target: Path) -> Iterator[Path]:
         draft = target.with_name(f".{target.name}.{secrets.token_hex(4)}{_PART}")
         held = os.open(draft, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600)
     try:
-        _lock(held)
+        with suppress(
+            OSError
+        ):  # some network disks have no locks; a draft that is left there is for a person to remove
+            _lock(held)
         with _as_store_error(target):
             yield draft
             os.fsync(held)

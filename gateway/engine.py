@@ -32,7 +32,6 @@ from gateway.telemetry import Counters
 __all__ = ["Engine", "Path", "ReadObserver", "acknowledge"]
 
 Apply = Callable[[Sequence[Row | None]], Sequence[Row]]
-MAX_RESTAMPS: Final = 5
 CHUNK: Final = 2_500
 SLICE: Final = 250
 
@@ -189,18 +188,14 @@ class Engine:
             await self._settling.wait()
 
     async def _put_again(self, row: Row, path: Path, outcome: Outcome) -> tuple[Row, Outcome]:
-        """Repeat a write that lost against a row of a machine whose clock is ahead: what is written last must win."""
-        for _ in range(MAX_RESTAMPS):
-            self.stamper.clock.observe(outcome.superseded)
-            row = self.stamper.restamp(row)
-            outcome = await path.lane.write((row,), path.followers)
-            if not outcome.lost:
-                return row, outcome
-        raise StoreError(
-            f"{row.kind.name}: {MAX_RESTAMPS} attempts to write this key each lost against a newer version; "
-            "another writer of the same key is running, stop one of them",
-            backend=path.route.primary,
-        )
+        """Repeat a write that lost against a row of a machine whose clock is ahead: what is written last must win.
+
+        Once is enough: what the second attempt loses against came after the first had looked, so it was written
+        while this call was under way, and counts as the later of the two.
+        """
+        self.stamper.clock.observe(outcome.superseded)
+        row = self.stamper.restamp(row)
+        return row, await path.lane.write((row,), path.followers)
 
     async def put_rows(self, rows: Sequence[Row], *, latest: bool = True) -> None:
         """Store rows that are stamped already, each along its own way.

@@ -16,21 +16,28 @@ _SENSITIVE_WORDS: Final = (
 _SENSITIVE_NAME: Final = re.compile(
     rf"(?:^|[-_.])(?:ssl|tls)?(?:{_SENSITIVE_WORDS})(?:$|[-_.])", re.IGNORECASE
 )
+# None of these looks at what stands before the ://, which would take ages in a long text without one.
 # The password ends at the last @ before the path: passwords hold @ more often than hosts do.
-_USERINFO: Final = re.compile(
-    r"(?P<head>[a-z][a-z0-9+.-]*://[^/?#:@\s]*):(?P<password>[^/?#\s]*)@", re.IGNORECASE
-)
+_USERINFO: Final = re.compile(r"(?P<head>://[^/?#:@\s]*):(?P<password>[^/?#\s]*)@")
 # A password with a slash, a ? or a # that was not percent-encoded: not a valid URL, and still a secret.
-_BROKEN_USERINFO: Final = re.compile(
-    r"(?P<head>[a-z][a-z0-9+.-]*://[^/?#:@\s]+):(?P<password>\S*)@", re.IGNORECASE
-)
-# A text that is a URL and nothing else: white space in it belongs to a password that was not percent-encoded.
-_WHOLE_URL: Final = re.compile(
-    r"(?P<head>\A\s*[a-z][a-z0-9+.-]*://[^/?#:@\s]*):(?P<password>.*)@", re.IGNORECASE | re.DOTALL
-)
+_BROKEN_USERINFO: Final = re.compile(r"(?P<head>://[^/?#:@\s]+):(?P<password>\S*)@")
+# In a text that begins with a URL, or is a list of stores with one in it: white space behind that belongs to a
+# password that was not percent-encoded.
+_WHOLE_URL: Final = re.compile(r"(?P<head>://[^/?#:@\s]*):(?P<password>.*)@", re.DOTALL)
 # Up to the next parameter and no less: passwords hold commas and semicolons, and lists of parameters seldom do.
 _PARAMETER: Final = re.compile(
     rf"(?P<head>\b\w*(?:{_SENSITIVE_WORDS})\s*=\s*)(?P<value>'(?:[^'\\]|\\.)*'|\"[^\"]*\"|[^&\s]+)",
+    re.IGNORECASE,
+)
+# In such a text, up to the next option: white space, and an & without a name and an = behind it, are the password's.
+_OPTION: Final = re.compile(
+    rf"(?P<head>[?&]\w*(?:{_SENSITIVE_WORDS})\s*=)(?P<value>.*?)(?=&[a-z_][\w.-]*=|\Z)",
+    re.IGNORECASE | re.DOTALL,
+)
+# As dictionaries and JSON are written.
+_ITEM: Final = re.compile(
+    rf"(?P<head>(?P<quote>['\"])[\w-]*(?:{_SENSITIVE_WORDS})(?P=quote)\s*:\s*)"
+    r"(?P<value>'(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\")",
     re.IGNORECASE,
 )
 
@@ -42,8 +49,15 @@ def is_secret_name(name: str) -> bool:
 
 def redact(text: str) -> str:
     """Return a text without the passwords in it: in URLs, and in parameters such as `password=...`."""
-    if "@" in text:
+    before, url, _ = text.partition("://")
+    whole = url and len(before.split()) == 1
+    if url and "@" in text:
         text = _USERINFO.sub(rf"\g<head>:{HIDDEN}@", text)
         text = _BROKEN_USERINFO.sub(rf"\g<head>:{HIDDEN}@", text)
-        text = _WHOLE_URL.sub(rf"\g<head>:{HIDDEN}@", text)
+        if whole:
+            text = _WHOLE_URL.sub(rf"\g<head>:{HIDDEN}@", text)
+    if whole:
+        text = _OPTION.sub(rf"\g<head>{HIDDEN}", text)
+    if "'" in text or '"' in text:
+        text = _ITEM.sub(rf"\g<head>\g<quote>{HIDDEN}\g<quote>", text)
     return _PARAMETER.sub(rf"\g<head>{HIDDEN}", text) if "=" in text else text

@@ -103,8 +103,15 @@ class Variables:
         return given if given is not None and (given.value != "" or given.source == ARGUMENT) else None
 
     def first(self, *names: str) -> Given | None:
-        """Return what was given for the first of several names that is set."""
-        return next((given for name in names if (given := self.get(name)) is not None), None)
+        """Return what was given for the first of several names that is set.
+
+        A name of the process comes before any in the env file: a file that came along from a developer's machine must
+        not talk a server out of being in production.
+        """
+        found = [given for name in names if (given := self.get(name)) is not None]
+        return next(
+            (given for given in found if given.source in {ARGUMENT, ENVIRONMENT}), next(iter(found), None)
+        )
 
     def prefixed(self) -> Iterator[tuple[str, Given]]:
         """Yield every variable and argument of the gateway, those set to nothing too."""

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests.servers import (
     Database,
@@ -27,6 +28,10 @@ if TYPE_CHECKING:
     from tests.prepared import PreparedDatabases
 
 S = TypeVar("S", bound=Server)
+
+# A busy machine is no fault of what is tested.
+settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("busy")
 
 USED = pytest.StashKey[dict[str, str]]()
 

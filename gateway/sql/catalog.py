@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql as pg
 
 from gateway.sql.creation import PARTITIONED_TABLES
-from gateway.sql.layout import OWN_SCHEMA
+from gateway.sql.layout import CHUNK_SCHEMA, OWN_SCHEMA
 
 __all__ = ["Catalog", "Partition", "Policy", "StoredTable", "read_catalog"]
 
@@ -100,12 +100,14 @@ class Catalog:
         functions: Text of the gateway's own functions by name, and who beside the owner may call each.
         registered: How each table of time is remembered: style, step and number ahead.
         schema_rights: Who may look into which schema.
+        chunk_readers: Who beside the owner may look into the schema of the chunks of hypertables.
     """
 
     tables: Mapping[Name, StoredTable]
     functions: Mapping[str, tuple[str, frozenset[str]]]
     registered: Mapping[Name, tuple[str, str, int]]
     schema_rights: Mapping[str, frozenset[str]]
+    chunk_readers: frozenset[str] = frozenset()
 
 
 _TABLES: Final = """
@@ -134,15 +136,14 @@ SELECT p.polrelid, p.polname, p.polpermissive, p.polcmd::text,
   FROM pg_policy p WHERE p.polrelid = ANY(:oids)
 """
 _PARTITIONS: Final = """
-SELECT i.inhparent, c.relname, b.lower_bound, b.upper_bound, c.relrowsecurity AND c.relforcerowsecurity,
+SELECT i.inhparent, c.relname, (regexp_match(b.text, 'FROM [(]''([^'']+)''[)]'))[1]::timestamptz AS lower_bound,
+       (regexp_match(b.text, 'TO [(]''([^'']+)''[)]'))[1]::timestamptz, c.relrowsecurity AND c.relforcerowsecurity,
        ARRAY(SELECT DISTINCT coalesce(r.rolname::text, 'PUBLIC')
                FROM aclexplode(c.relacl) a LEFT JOIN pg_roles r ON r.oid = a.grantee WHERE a.grantee <> c.relowner)
   FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid
-  LEFT JOIN LATERAL (
-         SELECT nullif(b.lower_bound, '-infinity') AS lower_bound, nullif(b.upper_bound, 'infinity') AS upper_bound
-           FROM gateway.partition_bounds(i.inhparent) b WHERE b.name = c.relname) b ON true
+  CROSS JOIN LATERAL (SELECT pg_get_expr(c.relpartbound, c.oid) AS text) b
  WHERE i.inhparent = ANY(:oids) AND c.relispartition
- ORDER BY b.lower_bound NULLS FIRST
+ ORDER BY lower_bound NULLS FIRST
 """
 _FUNCTIONS: Final = """
 SELECT p.proname, p.prosrc, ARRAY(
@@ -158,6 +159,11 @@ SELECT n.nspname, ARRAY(SELECT coalesce(r.rolname::text, '') FROM aclexplode(n.n
 _HYPERTABLES: Final = (
     "SELECT hypertable_schema::text, hypertable_name::text FROM timescaledb_information.hypertables"
 )
+_CHUNK_READERS: Final = """
+SELECT DISTINCT coalesce(r.rolname::text, 'PUBLIC')
+  FROM pg_namespace n CROSS JOIN LATERAL aclexplode(n.nspacl) a LEFT JOIN pg_roles r ON r.oid = a.grantee
+ WHERE n.nspname = :schema AND a.grantee <> n.nspowner
+"""
 _REGISTERED: Final = (
     f'SELECT table_schema, table_name, style, step, ahead FROM "{OWN_SCHEMA}"."{PARTITIONED_TABLES}"'  # noqa: S608 - fixed names
 )
@@ -165,8 +171,6 @@ _REGISTERED: Final = (
 
 def read_catalog(connection: sa.Connection, tables: Iterable[Name], *, timescale: bool) -> Catalog:
     """Return what is there of some tables, and of the gateway's own functions.
-
-    The schema must be at a revision already: partitions are read through a function of it.
 
     Args:
         connection: Any role may read the catalogs.
@@ -184,14 +188,16 @@ def read_catalog(connection: sa.Connection, tables: Iterable[Name], *, timescale
         table = StoredTable(owner, cut, (schema, name) in hyper, enabled, forced, _rights(rights))
         found[oid] = names[schema, name] = table
     _fill(run, found)
+    registered = run(_REGISTERED) if (OWN_SCHEMA, PARTITIONED_TABLES) in names else ()
     return Catalog(
         names,
         {name: (text, frozenset(callers)) for name, text, callers in run(_FUNCTIONS, schema=OWN_SCHEMA)},
-        {(schema, name): (style, step, ahead) for schema, name, style, step, ahead in run(_REGISTERED)},
+        {(schema, name): (style, step, ahead) for schema, name, style, step, ahead in registered},
         {
             schema: frozenset(roles)
             for schema, roles in run(_SCHEMAS, schemas=[OWN_SCHEMA, *(schema for schema, _ in wanted)])
         },
+        frozenset(row[0] for row in run(_CHUNK_READERS, schema=CHUNK_SCHEMA)) if timescale else frozenset(),
     )
 
 

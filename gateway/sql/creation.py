@@ -15,7 +15,7 @@ from gateway.sql.functions import FUNCTIONS, function_statements
 from gateway.sql.intervals import Interval, default_name
 from gateway.sql.layout import CHUNK_SCHEMA, OWN_SCHEMA, Group, Layout, Partitioning
 from gateway.sql.shapes import TableShape
-from gateway.sql.tables import kinds_table
+from gateway.sql.tables import KINDS_TABLE, kinds_table
 from gateway.sql.tenancy import OWN_RIGHTS, admin_policy, grants, protect, schema_grants, tenant_policy
 
 __all__ = [
@@ -27,6 +27,7 @@ __all__ = [
     "house_removal",
     "kinds_creation",
     "literal",
+    "own_table_creation",
     "qualified",
     "register",
     "schema_creation",
@@ -146,23 +147,43 @@ def house_creation(layout: Layout) -> list[Statement]:
     """Return what makes the gateway's own tables and functions; nothing but the tables of kinds in SQLite."""
     if layout.dialect != POSTGRES.name:
         return []
-    steps = ", ".join(f"'{step}'" for step in Interval)
-    styles = ", ".join(f"'{style}'" for style in Partitioning)
     texts = [
+        *_moved_creation(layout),
+        *_cut_creation(layout),
+        *grants(f"{quoted(OWN_SCHEMA)}.{quoted(VERSION_TABLE)}", layout, OWN_RIGHTS),
+    ]
+    texts += [text for function in FUNCTIONS for text in function_statements(function, layout)]
+    return [literal(text) for text in texts]
+
+
+def own_table_creation(name: str, layout: Layout) -> list[Statement]:
+    """Return what makes one of the gateway's own tables in PostgreSQL, should somebody have dropped it."""
+    if name == KINDS_TABLE:
+        return kinds_creation(layout)
+    texts = {MOVED_ROWS: _moved_creation, PARTITIONED_TABLES: _cut_creation}
+    return [literal(text) for text in texts[name](layout)]
+
+
+def _moved_creation(layout: Layout) -> list[str]:
+    return [
         f'CREATE TABLE {_MOVED} (kind text COLLATE "C" NOT NULL, tenant_id uuid NOT NULL, '
         'record_id text COLLATE "C" NOT NULL, PRIMARY KEY (kind, tenant_id, record_id))',
         *protect(_MOVED),
         tenant_policy(_MOVED),
         *([admin_policy(_MOVED, layout)] if Group.ADMIN in layout.groups else []),
         *grants(_MOVED, layout),
+    ]
+
+
+def _cut_creation(layout: Layout) -> list[str]:
+    steps = ", ".join(f"'{step}'" for step in Interval)
+    styles = ", ".join(f"'{style}'" for style in Partitioning)
+    return [
         f"CREATE TABLE {_CUT} (table_schema text NOT NULL, table_name text NOT NULL, time_column text NOT NULL, "
         f"style text NOT NULL CHECK (style IN ({styles})), step text NOT NULL CHECK (step IN ({steps})), "
         "ahead integer NOT NULL CHECK (ahead BETWEEN 1 AND 366), PRIMARY KEY (table_schema, table_name))",
         *grants(_CUT, layout, OWN_RIGHTS),
-        *grants(f"{quoted(OWN_SCHEMA)}.{quoted(VERSION_TABLE)}", layout, OWN_RIGHTS),
     ]
-    texts += [text for function in FUNCTIONS for text in function_statements(function, layout)]
-    return [literal(text) for text in texts]
 
 
 def kinds_creation(layout: Layout) -> list[Statement]:

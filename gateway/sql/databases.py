@@ -7,7 +7,7 @@ from typing import Final, Protocol
 
 import sqlalchemy as sa
 
-from gateway.sql.creation import literal
+from gateway.sql.creation import Statement, literal
 from gateway.sql.dialect import SQLITE, Dialect, quoted
 from gateway.sql.drift import drift_of
 from gateway.sql.layout import Layout
@@ -85,6 +85,10 @@ class Database(Protocol):
         """Compare all tables of kinds, and what belongs to them."""
         ...
 
+    def sharing(self, version_table: str, layout: Layout) -> Sequence[Statement]:
+        """Return what lets those who may look at the schema see how far the line of a package is."""
+        ...
+
     def finish(self, connection: sa.Connection) -> list[str]:
         """Do what every upgrade ends with, and return what was done."""
         ...
@@ -144,6 +148,10 @@ class SqliteDatabase:
         """Compare all tables of kinds."""
         inspector = sa.inspect(connection)
         return [drift_of(inspector, table) for table in tables]
+
+    def sharing(self, version_table: str, layout: Layout) -> Sequence[Statement]:  # noqa: ARG002 - see above
+        """Return nothing: whoever may read a file may read all of it."""
+        return ()
 
     def finish(self, connection: sa.Connection) -> list[str]:  # noqa: ARG002 - see above
         """Do nothing."""

@@ -25,14 +25,14 @@ class Function:
         arguments: Their types, by which it is told from others of the name.
         head: What stands between name and body.
         body: Its text; the database gives back exactly this.
-        granted: Whether the app and admin groups may call it.
+        callers: Which groups may call it.
     """
 
     name: str
     arguments: str
     head: str
     body: str
-    granted: bool
+    callers: frozenset[Group]
 
     @property
     def signature(self) -> str:
@@ -55,6 +55,7 @@ DECLARE
     place text;
     rest text;
     grantee oid;
+    keeper name;
     moved bigint := 0;
 BEGIN
     SELECT format('%I.%I', n.nspname, part), format('%I.%I', n.nspname, c.relname || '_default') INTO STRICT place, rest
@@ -76,6 +77,12 @@ BEGIN
     END LOOP;
     EXECUTE format('ALTER TABLE %s ATTACH PARTITION %s FOR VALUES FROM (%L) TO (%L)',
                    parent, place, lower_bound, upper_bound);
+    -- An operator may be another role than the owner, who must be able to drop it some day.
+    SELECT pg_get_userbyid(p.relowner) INTO keeper FROM pg_class p JOIN pg_class c ON c.relowner <> p.relowner
+     WHERE p.oid = parent AND c.oid = to_regclass(place);
+    IF keeper IS NOT NULL THEN
+        EXECUTE format('ALTER TABLE %s OWNER TO %I', place, keeper);
+    END IF;
     RETURN moved;
 END
 """
@@ -102,6 +109,7 @@ BEGIN
          ORDER BY p.table_schema, p.table_name
     LOOP
         step := ('1 ' || one.step)::interval;
+        <<spans>>
         FOR number IN 0 .. one.ahead LOOP
             nominal := date_trunc(one.step, now()) + number * step;
             begins := nominal;
@@ -133,6 +141,8 @@ BEGIN
                         outcome := 'there is another table of that name';
                 END;
                 RETURN NEXT;
+                -- What was made already stays locked meanwhile, so a table in use is waited for once.
+                EXIT spans WHEN outcome LIKE 'the table is busy%';
                 begins := ends;
             END LOOP;
         END LOOP;
@@ -151,7 +161,7 @@ FUNCTIONS: Final = (
         "(parent regclass) RETURNS TABLE (name text, lower_bound timestamptz, upper_bound timestamptz)"
         f" LANGUAGE sql STABLE {_SETTINGS}",
         _BOUNDS,
-        granted=True,
+        frozenset(Group),
     ),
     Function(
         "make_partition",
@@ -160,14 +170,14 @@ FUNCTIONS: Final = (
         " RETURNS bigint"
         f" LANGUAGE plpgsql {_SETTINGS}",
         _MAKE_ONE,
-        granted=False,
+        frozenset(),
     ),
     Function(
         "make_partitions",
         "",
         f"() RETURNS TABLE (name text, outcome text) LANGUAGE plpgsql SECURITY DEFINER {_YIELDING}",
         _MAKE_ALL,
-        granted=True,
+        frozenset({Group.APP, Group.ADMIN}),
     ),
 )
 
@@ -178,10 +188,8 @@ def function_statements(function: Function, layout: Layout) -> list[str]:
         f"CREATE OR REPLACE FUNCTION {OWN_SCHEMA}.{function.name}{function.head} AS $gateway${function.body}$gateway$",
         f"REVOKE ALL ON FUNCTION {function.signature} FROM PUBLIC",
     ]
-    if function.granted:
-        found += [
-            f"GRANT EXECUTE ON FUNCTION {function.signature} TO {quoted(layout.role(group))}"
-            for group in Group
-            if group in layout.groups
-        ]
-    return found
+    return found + [
+        f"GRANT EXECUTE ON FUNCTION {function.signature} TO {quoted(layout.role(group))}"
+        for group in Group
+        if group in layout.groups & function.callers
+    ]

@@ -10,14 +10,15 @@ import sqlalchemy as sa
 
 from gateway.errors import SchemaError
 from gateway.sql.catalog import read_catalog
-from gateway.sql.creation import literal, schema_creation, shape_in
+from gateway.sql.creation import VERSION_TABLE, Statement, literal, schema_creation, shape_in
 from gateway.sql.databases import Difference
 from gateway.sql.dialect import POSTGRES, Dialect, quoted
 from gateway.sql.intervals import Interval
 from gateway.sql.layout import OWN_SCHEMA, Group, Layout, Partitioning
 from gateway.sql.stored_drift import OWN_TABLES, drift_of_house, drift_of_stored
+from gateway.sql.tenancy import OWN_RIGHTS, grants
 
-__all__ = ["AUTO", "PostgresDatabase", "timescale_licence"]
+__all__ = ["AUTO", "PostgresDatabase"]
 
 AUTO: Final = "auto"
 """Setting: hypertables where TimescaleDB is installed, partitions of PostgreSQL elsewhere."""
@@ -46,6 +47,10 @@ SELECT n.nspname || '.' || c.relname, a.attname
   FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace JOIN pg_attribute a ON a.attrelid = c.oid
  WHERE c.relkind IN ('r', 'p') AND NOT c.relispartition AND a.attnum > 0 AND NOT a.attisdropped AND {_OTHERS}
 """  # noqa: S608 - fixed text
+_LINES: Final = f"""
+SELECT c.relname::text FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+ WHERE n.nspname = '{OWN_SCHEMA}' AND c.relkind = 'r' AND starts_with(c.relname::text, '{VERSION_TABLE}_')
+"""  # noqa: S608 - fixed text
 _FORCED: Final = "SELECT relforcerowsecurity FROM pg_class WHERE oid = to_regclass(:name)"
 
 
@@ -73,8 +78,7 @@ class PostgresDatabase:
 
     def begin(self, connection: sa.Connection) -> None:
         """Wait for whoever is changing the schema. Locks of a session would leak through a pooler."""
-        # A limit that suits the queries of a bot would stop the building of an index.
-        for statement in ("SET LOCAL statement_timeout = 0", _LOCK_WAIT, _LOCK, _DDL_WAIT):
+        for statement in _begin():
             connection.execute(literal(statement))
 
     def layout(self, connection: sa.Connection) -> Layout:
@@ -155,10 +159,16 @@ class PostgresDatabase:
     ) -> Sequence[Difference]:
         """Compare all tables of kinds, with their protection and partitions, and the gateway's own objects."""
         names = [(shape_in(table).schema, table.name) for table in tables]
-        own = [(OWN_SCHEMA, name) for name in OWN_TABLES]
+        lines = [row[0] for row in connection.execute(literal(_LINES))]
+        own = [(OWN_SCHEMA, name) for name in (*OWN_TABLES, *lines)]
         catalog = read_catalog(connection, [*names, *own], timescale=layout.timescale is not None)
-        house = drift_of_house((schema for schema, _ in names), catalog, layout)
+        house = drift_of_house((schema for schema, _ in names), lines, catalog, layout)
         return [house, *(drift_of_stored(table, catalog, layout) for table in tables)]
+
+    def sharing(self, version_table: str, layout: Layout) -> Sequence[Statement]:
+        """Return the grants on what remembers how far the line of a package is."""
+        name = f"{quoted(OWN_SCHEMA)}.{quoted(version_table)}"
+        return [literal(text) for text in grants(name, layout, OWN_RIGHTS)]
 
     def finish(self, connection: sa.Connection) -> list[str]:
         """Make the partitions that are due."""
@@ -173,6 +183,7 @@ class PostgresDatabase:
         """Return a script as one transaction under the lock, with what a reader must know first."""
         layout = self.planned()
         roles = ", ".join(layout.role(group) for group in Group)
+        begin = "".join(f"{statement};\n" for statement in _begin())
         extension = (
             "CREATE EXTENSION IF NOT EXISTS timescaledb;\n\n"
             if layout.partitioning is Partitioning.TIMESCALE
@@ -182,21 +193,14 @@ class PostgresDatabase:
             f"-- Needs the roles {roles}: see `gateway schema roles`.\n"
             f"-- Tables of time are cut as {layout.partitioning}, one partition a {layout.interval}.\n"
             "-- Run it as the role that is to own the tables.\n\n"
-            f"BEGIN;\n\n{_LOCK};\n\n{extension}CREATE SCHEMA IF NOT EXISTS {quoted(OWN_SCHEMA)};\n\n"
+            f"BEGIN;\n\n{begin}\n{extension}CREATE SCHEMA IF NOT EXISTS {quoted(OWN_SCHEMA)};\n\n"
             f"{script.strip()}\n\nSELECT name, outcome FROM {OWN_SCHEMA}.make_partitions();\n\nCOMMIT;\n"
         )
 
 
-def timescale_licence(connection: sa.Connection) -> str | None:
-    """Return the licence that TimescaleDB runs under: `apache`, or `timescale`; None where it is not installed.
-
-    Under `apache` the server refuses compression, continuous aggregates and retention policies; the gateway uses
-    none of them.
-    """
-    found: str | None = connection.execute(
-        literal("SELECT current_setting('timescaledb.license', true)")
-    ).scalar()
-    return found or None
+def _begin() -> tuple[str, ...]:
+    # A limit that suits the queries of a bot would stop the building of an index.
+    return ("SET LOCAL statement_timeout = 0", _LOCK_WAIT, _LOCK, _DDL_WAIT)
 
 
 def _quoted(name: str) -> str:

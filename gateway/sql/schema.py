@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Final
 
@@ -17,7 +17,7 @@ from gateway.errors import SchemaError, StoreError, StoreUnavailableError
 from gateway.records.builtin import BUILTIN_KINDS
 from gateway.records.kind import KindSpec
 from gateway.sql.branches import BrokenLine, Line, discover_lines, our_line
-from gateway.sql.creation import literal, qualified, schema_creation, table_creation
+from gateway.sql.creation import Statement, qualified, schema_creation, table_creation
 from gateway.sql.databases import Database, Difference, SqliteDatabase
 from gateway.sql.fingerprints import fingerprint_of
 from gateway.sql.layout import Layout
@@ -114,7 +114,9 @@ class Schema:
         """Bring the schema to what the registered kinds need, and return what was done.
 
         One transaction under one lock: it happens as a whole or not at all, and of two processes at once one waits,
-        then finds nothing to do. Lines of other packages come last; one that fails is left where it was, and said.
+        then finds nothing to do. First come our revisions, then those of other packages, and last what tables still
+        lack of their kinds, so that a package's revision can turn a table into what its kind has become. A line that
+        fails is left where it was, and said.
 
         Raises:
             SchemaTooNewError: A newer gateway, or a newer release of another package, made the schema; nothing was
@@ -131,26 +133,38 @@ class Schema:
                 self._refuse_strangers(connection, before[""])
                 self._run(connection, self._ours, command.upgrade, "head", self._database.prepare(connection))
                 done.append(f"upgraded from revision {before[''] or 'none'} to {HEAD}")
+            for line in self._lines:
+                done += self._upgrade_line(connection, line, before[line.name])
             layout = self._database.layout(connection)
             for difference in self._differences(connection, layout):
                 done += difference.mend(connection, self._backend)
             done += self._database.finish(connection)
-            for line in self._lines:
-                done += self._upgrade_line(connection, line, before[line.name], layout)
             self._remember(connection)
             return done
 
-    def _upgrade_line(
-        self, connection: sa.Connection, line: Line, revision: str | None, layout: Layout
-    ) -> list[str]:
+    def _upgrade_line(self, connection: sa.Connection, line: Line, revision: str | None) -> list[str]:
         if revision == line.head:
             return []
+        layout = self._database.layout(connection)
         try:
             with connection.begin_nested():
                 self._run(connection, line, command.upgrade, "head", layout)
+                for statement in self._database.sharing(line.version_table, layout):
+                    connection.execute(statement)
         except (Exception, SystemExit) as error:  # noqa: BLE001 - foreign scripts may raise anything; it is reported
+            self._refuse_committed(connection, line)
             return [f"{line.what} failed and was left at {revision or 'none'}: {_first_line(error)}"]
+        self._refuse_committed(connection, line)
         return [f"upgraded {line.what} from revision {revision or 'none'} to {line.head}"]
+
+    def _refuse_committed(self, connection: sa.Connection, line: Line) -> None:
+        """Stop where a script ended the transaction, and with it the lock under which all this happens."""
+        if not connection.in_transaction():
+            raise SchemaError(
+                f"a script of {line.what} ended the transaction; what came before it was done and the rest was not: "
+                f"update {line.owner}, then run `gateway schema upgrade` again",
+                backend=self._backend,
+            )
 
     def downgrade(self, revision: str, *, force: bool = False) -> list[str]:
         """Take revisions back down to one, or to `base`, and return which tables and columns went with them.
@@ -178,7 +192,7 @@ class Schema:
                     backend=self._backend,
                 )
             self._run(connection, line, command.downgrade, target, layout)
-            self._forget(connection)
+            self._forget(connection, line)
             return [f"dropped {table}.{column}" for table, column in gone]
 
     def _target(self, revision: str) -> tuple[Line, str]:
@@ -207,34 +221,56 @@ class Schema:
         """Return the statements that `upgrade` would run on a store at a revision, for review.
 
         Args:
-            start: The revision to start at, or `base` for a new store. Lines of other packages are printed from their
-                beginning when it is `base`.
+            start: The revision to start at, or `base` for a new store, with which the lines of other packages are
+                printed too; `branch@revision` means that line alone.
+
+        Raises:
+            SchemaError: There is no such revision.
         """
-        out, layout = io.StringIO(), self._database.planned()
-        if start != HEAD:
-            self._print(out, self._ours, start, layout)
-        built_in = {kind.name for kind in BUILTIN_KINDS}
-        foreign = [kind for kind in self._kinds if kind.name not in built_in]
-        statements = (
-            schema_creation({kind.schema for kind in foreign}, layout) if layout.dialect != "sqlite" else []
-        )
-        for kind in foreign:
-            statements += table_creation(self._tables[kind.name], layout)
-        out.writelines(
-            f"{str(statement.compile(dialect=self._engine.dialect)).strip()};\n\n" for statement in statements
-        )
-        out.writelines(map(self._remembering, self._kinds if start != HEAD else foreign))
-        for line in self._lines if start == _BASE else ():
-            self._print(out, line, start, layout)
+        line, revision = self._target(start)
+        out, layout, made = io.StringIO(), self._database.planned(), set[str]()
+        for one in (line, *self._lines) if start == _BASE else (line,):
+            if revision != one.head:
+                self._print(out, one, revision, layout, made)
+        if line.name:
+            self._print_renewed(out, line, layout)
+        else:
+            self._print_kinds(out, layout, made, new=revision == HEAD)
         text = out.getvalue()
         if self._engine.dialect.paramstyle in {"format", "pyformat"}:
             # What is compiled for such a driver has every % doubled, and here no driver takes them back.
             text = text.replace("%%", "%")
         return self._database.frame(text)
 
-    def _print(self, out: io.StringIO, line: Line, start: str, layout: Layout) -> None:
-        config = line.config(out=out, **self._attributes(None, layout))
+    def _print(self, out: io.StringIO, line: Line, start: str, layout: Layout, made: set[str]) -> None:
+        config = line.config(out=out, **self._attributes(None, layout, made))
         command.upgrade(config, f"{start}:head", sql=True)
+        if line.name:
+            self._print_all(out, self._database.sharing(line.version_table, layout))
+
+    def _print_all(self, out: io.StringIO, statements: Iterable[Statement]) -> None:
+        out.writelines(
+            f"{str(statement.compile(dialect=self._engine.dialect)).strip()};\n\n" for statement in statements
+        )
+
+    def _print_renewed(self, out: io.StringIO, line: Line, layout: Layout) -> None:
+        """Print what remembers the kinds whose tables a line makes, as they are after it."""
+        made = set[str]()
+        self._print(io.StringIO(), line, _BASE, layout, made)
+        out.writelines(
+            self._remembering(kind) for kind in self._kinds if self._tables[kind.name].fullname in made
+        )
+
+    def _print_kinds(self, out: io.StringIO, layout: Layout, made: set[str], *, new: bool) -> None:
+        """Print the tables that no revision makes, and what remembers the kinds: of all, or of the new ones alone."""
+        built_in = {kind.name for kind in BUILTIN_KINDS}
+        foreign = [kind for kind in self._kinds if kind.name not in built_in]
+        tables = [table for kind in foreign if (table := self._tables[kind.name]).fullname not in made]
+        schemas = {str(table.schema) for table in tables if table.schema}
+        statements = schema_creation(schemas, layout) if schemas else []
+        statements += [statement for table in tables for statement in table_creation(table, layout)]
+        self._print_all(out, statements)
+        out.writelines(map(self._remembering, foreign if new else self._kinds))
 
     def _remembering(self, kind: KindSpec) -> str:
         table = qualified(self._metadata.tables[self._kinds_key()])
@@ -251,14 +287,17 @@ class Schema:
     def _run(
         self, connection: sa.Connection, line: Line, action: Callable[..., None], target: str, layout: Layout
     ) -> None:
-        action(line.config(**self._attributes(connection, layout)), target)
+        action(line.config(**self._attributes(connection, layout, set())), target)
 
-    def _attributes(self, connection: sa.Connection | None, layout: Layout) -> dict[str, object]:
+    def _attributes(
+        self, connection: sa.Connection | None, layout: Layout, made: set[str]
+    ) -> dict[str, object]:
         printed_whole = connection is None and self._database.version_schema is not None
         return {
             "connection": connection,
             "metadata": self._metadata,
             "layout": layout,
+            "made": made,
             "version_schema": self._database.version_schema,
             "own_transaction": not printed_whole,
         }
@@ -296,11 +335,15 @@ class Schema:
             values = {"name": kind.name, "fingerprint": wanted, "created_at": time.time_ns() // 1000}
             connection.execute(sa.insert(table).values(values))
 
-    def _forget(self, connection: sa.Connection) -> None:
-        """Empty what remembers fingerprints, so that nobody takes the older tables for the current ones."""
+    def _forget(self, connection: sa.Connection, line: Line) -> None:
+        """Drop the fingerprints of what a downgrade may have changed, so that nobody takes it for the current tables.
+
+        Revisions of a package do not touch the tables of built-in kinds.
+        """
         if self._kinds_key() in self._database.tables(connection):
-            table = qualified(self._metadata.tables[self._kinds_key()])
-            connection.execute(literal(f"DELETE FROM {table}"))  # noqa: S608 - a fixed name
+            table = self._metadata.tables[self._kinds_key()]
+            kept = [kind.name for kind in BUILTIN_KINDS] if line.name else []
+            connection.execute(sa.delete(table).where(table.c.name.not_in(kept)))
 
     @contextmanager
     def _reading(self) -> Iterator[sa.Connection]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from typing import Final
 
 import sqlalchemy as sa
@@ -18,18 +17,24 @@ from gateway.sql.creation import (
     MOVED_ROWS,
     PARTITIONED_TABLES,
     VERSION_TABLE,
-    Statement,
     literal,
+    own_table_creation,
     qualified,
-    register,
     schema_creation,
     shape_in,
     table_creation,
 )
 from gateway.sql.dialect import quoted
+from gateway.sql.fixes import UPGRADE, Fix, plain_name
 from gateway.sql.functions import FUNCTIONS, Function, function_statements
-from gateway.sql.intervals import Interval, Span, default_name, missing
-from gateway.sql.layout import OWN_SCHEMA, Group, Layout, Partitioning
+from gateway.sql.layout import OWN_SCHEMA, Group, Layout
+from gateway.sql.partition_drift import (
+    actual_style,
+    drift_of_chunks,
+    drift_of_partitions,
+    drift_of_registration,
+    other_style,
+)
 from gateway.sql.tables import KINDS_TABLE
 from gateway.sql.tenancy import (
     ADMIN_POLICY,
@@ -43,27 +48,11 @@ from gateway.sql.tenancy import (
     tenant_policy,
 )
 
-__all__ = ["OWN_TABLES", "Fix", "StoredDrift", "drift_of_house", "drift_of_stored"]
+__all__ = ["OWN_TABLES", "StoredDrift", "drift_of_house", "drift_of_stored"]
 
 OWN_TABLES: Final = (VERSION_TABLE, KINDS_TABLE, PARTITIONED_TABLES, MOVED_ROWS)
 
 _DIALECT: Final = pg.dialect()  # type: ignore[no-untyped-call]  # SQLAlchemy leaves it untyped
-_UPGRADE: Final = "run `gateway schema upgrade`"
-
-
-@dataclass(frozen=True, slots=True)
-class Fix:
-    """A difference that can be mended without asking anybody.
-
-    Attributes:
-        problem: What is wrong, as the beginning of a sentence.
-        done: What was done about it; empty where something else says so.
-        statements: What mends it.
-    """
-
-    problem: str
-    done: str
-    statements: tuple[Statement, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +71,7 @@ class StoredDrift:
 
     def problems(self) -> list[str]:
         """Return every difference as a sentence that says what to do."""
-        return [*self.conflicts, *(f"{fix.problem}: {_UPGRADE}" for fix in self.fixes), *self.concerns]
+        return [*self.conflicts, *(f"{fix.problem}: {UPGRADE}" for fix in self.fixes), *self.concerns]
 
     def mend(self, connection: sa.Connection, backend: str) -> list[str]:
         """Mend what can be mended, and return what was done.
@@ -100,39 +89,51 @@ class StoredDrift:
 
 def drift_of_stored(table: sa.Table, catalog: Catalog, layout: Layout) -> StoredDrift:
     """Compare the table of a kind with what is in the database."""
-    shape, name = shape_in(table), _plain(table)
+    shape, name = shape_in(table), plain_name(table)
     stored = catalog.tables.get((shape.schema, shape.name))
     if stored is None:
         made = Fix(f"table {name} is missing", f"created table {name}", tuple(table_creation(table, layout)))
         return StoredDrift((made,))
-    actual = _actual(stored)
+    actual = actual_style(stored)
     return StoredDrift(
         fixes=(
             *_columns(table, stored),
             *_indexes(table, stored),
             *_protection(qualified(table), name, stored, layout, TABLE_RIGHTS),
-            *_partitions(table, stored),
-            *_registration(table, actual, catalog, layout),
+            *drift_of_partitions(table, stored),
+            *drift_of_registration(table, actual, catalog, layout),
         ),
         conflicts=tuple(_conflicts(table, stored)),
-        concerns=(*_strange_policies(name, stored), *_other_style(table, actual, layout)),
+        concerns=(*_strange_policies(name, stored), *other_style(table, actual, layout)),
     )
 
 
-def drift_of_house(schemas: Iterable[str], catalog: Catalog, layout: Layout) -> StoredDrift:
-    """Compare the gateway's own tables and functions, and the schemas of the kinds, with what is in the database."""
+def drift_of_house(
+    schemas: Iterable[str], lines: Iterable[str], catalog: Catalog, layout: Layout
+) -> StoredDrift:
+    """Compare the gateway's own tables and functions, and the schemas of the kinds, with what is in the database.
+
+    Args:
+        schemas: Schemas of the kinds.
+        lines: Tables that remember how far the lines of other packages are.
+        catalog: What is in the database.
+        layout: What there is to build on.
+    """
     fixes = [fix for schema in sorted({OWN_SCHEMA, *schemas}) for fix in _schema(schema, catalog, layout)]
-    for name in OWN_TABLES:
+    for name in (*OWN_TABLES, *lines):
         stored = catalog.tables.get((OWN_SCHEMA, name))
         full = f"{quoted(OWN_SCHEMA)}.{quoted(name)}"
         if stored is None:
-            continue
-        if name == MOVED_ROWS:
+            statements = tuple(own_table_creation(name, layout))
+            fixes.append(
+                Fix(f"table {OWN_SCHEMA}.{name} is missing", f"created table {OWN_SCHEMA}.{name}", statements)
+            )
+        elif name == MOVED_ROWS:
             fixes += _protection(full, f"{OWN_SCHEMA}.{name}", stored, layout, TABLE_RIGHTS)
         else:
             fixes += _grants(full, f"{OWN_SCHEMA}.{name}", stored, layout, OWN_RIGHTS)
     fixes += [fix for function in FUNCTIONS for fix in _function(function, catalog, layout)]
-    return StoredDrift(tuple(fixes))
+    return StoredDrift((*fixes, *drift_of_chunks(catalog)))
 
 
 def _schema(schema: str, catalog: Catalog, layout: Layout) -> Iterator[Fix]:
@@ -163,7 +164,7 @@ def _function(function: Function, catalog: Catalog, layout: Layout) -> Iterator[
     elif text != function.body:
         yield Fix(f"function {name} is another release's", f"replaced function {name}", statements)
     else:
-        wanted = {layout.role(group) for group in layout.groups} if function.granted else set[str]()
+        wanted = {layout.role(group) for group in layout.groups & function.callers}
         if wanted - callers or "" in callers:
             yield Fix(
                 f"who may call function {name} is not as it should be", f"set who may call {name}", statements
@@ -174,7 +175,7 @@ def _columns(table: sa.Table, stored: StoredTable) -> Iterator[Fix]:
     for column in table.columns:
         if column.name in stored.columns or not (column.nullable or column.server_default is not None):
             continue
-        name = f"{_plain(table)}.{column.name}"
+        name = f"{plain_name(table)}.{column.name}"
         spelled = str(CreateColumn(column).compile(dialect=_DIALECT)).strip()
         statement = literal(f"ALTER TABLE {qualified(table)} ADD COLUMN {spelled}")
         yield Fix(f"column {name} is missing", f"added column {name}", (statement,))
@@ -182,8 +183,14 @@ def _columns(table: sa.Table, stored: StoredTable) -> Iterator[Fix]:
 
 def _indexes(table: sa.Table, stored: StoredTable) -> Iterator[Fix]:
     for index in sorted(table.indexes, key=lambda one: str(one.name)):
-        if str(index.name) not in stored.indexes:
-            yield Fix(f"index {index.name} is missing", f"created index {index.name}", (CreateIndex(index),))
+        name = str(index.name)
+        if name not in stored.indexes:
+            # One that CREATE INDEX CONCURRENTLY left half made is invalid, and has the name.
+            clear = literal(f"DROP INDEX IF EXISTS {quoted(shape_in(table).schema)}.{quoted(name)}")
+            yield Fix(f"index {name} is missing", f"created index {name}", (clear, CreateIndex(index)))
+        elif stored.indexes[name] != tuple(column.name for column in index.columns):
+            clear = literal(f"DROP INDEX {quoted(shape_in(table).schema)}.{quoted(name)}")
+            yield Fix(f"index {name} was altered", f"made index {name} anew", (clear, CreateIndex(index)))
 
 
 def _protection(
@@ -246,98 +253,43 @@ def _squeezed(expression: str | None) -> str:
 def _grants(
     full: str, name: str, stored: StoredTable, layout: Layout, rights: Mapping[Group, tuple[str, ...]]
 ) -> Iterator[Fix]:
-    held = {group: stored.rights.get(layout.role(group), frozenset[str]()) for group in layout.groups}
+    # An owner needs no grants, and is not told of any.
+    groups = [group for group in layout.groups if layout.role(group) != stored.owner]
+    held = {group: stored.rights.get(layout.role(group), frozenset[str]()) for group in groups}
     lacking = sorted(layout.role(group) for group, have in held.items() if set(rights[group]) - have)
     if lacking:
         statements = tuple(map(literal, grants(full, layout, rights)))
         who = ", ".join(lacking)
         yield Fix(f"{who} lacks rights on {name}", f"gave {who} rights on {name}", statements)
-    # No policy holds TRUNCATE back: it empties the table of every tenant.
-    reckless = [layout.role(group) for group, have in sorted(held.items()) if "TRUNCATE" in have]
-    if "TRUNCATE" in stored.rights.get("", frozenset()):
-        reckless.append("PUBLIC")
-    for role in reckless:
-        spelled = role if role == "PUBLIC" else quoted(role)
+    yield from _excess(full, name, stored, held, rights, layout)
+
+
+def _excess(
+    full: str,
+    name: str,
+    stored: StoredTable,
+    held: Mapping[Group, frozenset[str]],
+    rights: Mapping[Group, tuple[str, ...]],
+    layout: Layout,
+) -> Iterator[Fix]:
+    """Take from the groups, such as by default privileges, what they should not have; what others have is theirs."""
+    extra = {layout.role(group): have - set(rights[group]) for group, have in held.items()}
+    extra["PUBLIC"] = stored.rights.get("", frozenset[str]()) & {"TRUNCATE"}
+    for role, excess in sorted(extra.items()):
+        if not excess:
+            continue
+        what = ", ".join(sorted(excess))
+        # No policy holds TRUNCATE back: it empties the table of every tenant.
+        reckless = f"{role} may truncate {name}, all tenants at once"
         yield Fix(
-            f"{role} may truncate {name}, all tenants at once",
-            f"took TRUNCATE on {name} from {role}",
-            (literal(f"REVOKE TRUNCATE ON {full} FROM {spelled}"),),
-        )
-
-
-def _partitions(table: sa.Table, stored: StoredTable) -> Iterator[Fix]:
-    schema = quoted(shape_in(table).schema)
-    rest = default_name(table.name)
-    if stored.partitioned and all(part.name != rest for part in stored.partitions):
-        full = f"{schema}.{quoted(rest)}"
-        creation = [f"CREATE TABLE {full} PARTITION OF {qualified(table)} DEFAULT", *protect(full)]
-        yield Fix(
-            f"the default partition of {_plain(table)} is missing, so writes of other times fail",
-            f"created the default partition of {_plain(table)}",
-            tuple(map(literal, creation)),
-        )
-    for part in stored.partitions:
-        full, name = f"{schema}.{quoted(part.name)}", f"{shape_in(table).schema}.{part.name}"
-        if not part.protected:
-            yield Fix(
-                f"row security of partition {name} is not forced",
-                f"forced row security of partition {name}",
-                tuple(map(literal, protect(full))),
-            )
-        if part.granted:
-            who = ", ".join(part.granted)
-            roles = ", ".join(role if role == "PUBLIC" else quoted(role) for role in part.granted)
-            yield Fix(
-                f"{who} has rights on partition {name}, past the policies of its table",
-                f"took the rights on partition {name} from {who}",
-                (literal(f"REVOKE ALL ON {full} FROM {roles}"),),
-            )
-
-
-def _actual(stored: StoredTable) -> Partitioning:
-    if stored.hypertable:
-        return Partitioning.TIMESCALE
-    return Partitioning.NATIVE if stored.partitioned else Partitioning.NONE
-
-
-def _registration(table: sa.Table, actual: Partitioning, catalog: Catalog, layout: Layout) -> Iterator[Fix]:
-    """Remember how a table is cut: as it is, whatever the settings say, and by which interval from now on."""
-    shape, name = shape_in(table), _plain(table)
-    if shape.time is None:
-        return
-    known = catalog.registered.get((shape.schema, shape.name))
-    if known != (actual.value, layout.interval.value, layout.ahead):
-        statements = tuple(map(literal, register(shape, actual, layout)))
-        if actual is Partitioning.TIMESCALE and known is not None and known[1] != layout.interval:
-            made = quoted(layout.timescale or "public")
-            interval = (
-                f"SELECT {made}.set_chunk_time_interval('{qualified(table)}', INTERVAL '1 {layout.interval}')"
-            )
-            statements += (literal(interval),)
-        yield Fix(
-            f"partitions of {name} are to be by {layout.interval} and {layout.ahead} ahead",
-            f"set partitions of {name} to one a {layout.interval}, {layout.ahead} ahead",
-            statements,
-        )
-    elif actual is Partitioning.NATIVE:
-        yield from _ahead(name, catalog.tables[shape.schema, shape.name], layout)
-
-
-def _ahead(name: str, stored: StoredTable, layout: Layout) -> Iterator[Fix]:
-    """Ask for the current partition and the next one; what makes them is run by every upgrade."""
-    spans = [Span(part.lower, part.upper) for part in stored.partitions if part.lower and part.upper]
-    wanted = Interval(layout.interval).spans(datetime.now(UTC), 1)
-    lacking = missing(spans, wanted)
-    if lacking:
-        yield Fix(
-            f"{name} has no partition from {lacking[0].lower:%Y-%m-%d} on",
-            "",  # every upgrade ends with making them, and says how many
-            (),
+            reckless if "TRUNCATE" in excess else f"{role} has more rights on {name} than it should ({what})",
+            f"took {what} on {name} from {role}",
+            (literal(f"REVOKE {what} ON {full} FROM {role if role == 'PUBLIC' else quoted(role)}"),),
         )
 
 
 def _conflicts(table: sa.Table, stored: StoredTable) -> Iterator[str]:
-    name = _plain(table)
+    name = plain_name(table)
     wanted = {column.name: column.type.compile(dialect=_DIALECT).lower() for column in table.columns}
     for column in sorted(stored.columns.keys() - wanted.keys()):
         yield (
@@ -369,16 +321,3 @@ def _strange_policies(name: str, stored: StoredTable) -> Iterator[str]:
                 f"policy {policy.name} of {name} is not the gateway's and may show tenants each other's rows: "
                 "drop it, or make it AS RESTRICTIVE"
             )
-
-
-def _other_style(table: sa.Table, actual: Partitioning, layout: Layout) -> Iterator[str]:
-    if shape_in(table).time is None or actual is layout.partitioning or not layout.insisted:
-        return
-    yield (
-        f"table {_plain(table)} is cut as {actual} and the setting says {layout.partitioning}: the setting is for new "
-        "tables; copy the rows into a new store, or set partitioning back"
-    )
-
-
-def _plain(table: sa.Table) -> str:
-    return f"{table.schema}.{table.name}"

@@ -10,6 +10,7 @@ import getpass
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import parse_qsl, unquote
@@ -29,6 +30,16 @@ _YES: Final = frozenset({"1", "true", "yes", "on"})
 _PARTS: Final = frozenset({"host", "port", "user", "password", "dbname", "database", "passfile"})
 _TLS: Final = frozenset({"sslmode", "ssl", "sslrootcert", "sslcert", "sslkey"})
 _OTHERS: Final = frozenset({"application_name", "target_session_attrs", "pgbouncer"})
+_NAMED: Final = frozenset(
+    # A text, because a list of this length would fill a page.
+    """
+    channel_binding client_encoding command_timeout connect_timeout connection_limit fallback_application_name
+    gssencmode hostaddr keepalives keepalives_idle krbsrvname load_balance_hosts options pool_size pool_timeout
+    prepared_statement_cache_size require_auth schema search_path service ssl_max_protocol_version
+    ssl_min_protocol_version sslcrl sslnegotiation sslpassword statement_cache_size timeout
+    """.split()  # noqa: SIM905 - see above
+)
+"""Options that others read. Errors name these; any other name may be a piece of a password with a ? or & in it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,8 +73,8 @@ class Address:
         database: Name of the database.
         tls: How the connection is protected.
         application: What the server calls the connection in its lists; None leaves that to the caller.
-        target: Which of several servers will do, as in libpq's `target_session_attrs`; None leaves that to the
-            caller.
+        target: Which of several servers will do, as in libpq's `target_session_attrs`; by default the one that takes
+            writes, where writes are to be made.
         pooler: Whether the URL says that a pooler stands in front of the server.
     """
 
@@ -97,17 +108,30 @@ class Address:
         )
 
     def asyncpg_arguments(self) -> dict[str, Any]:
-        """Return the arguments of `asyncpg.connect` that say where and as whom."""
+        """Return the arguments of `asyncpg.connect` that say as whom and how; `attempts` says where."""
         return {
             "dsn": self.tls.dsn(),
             "ssl": self.tls.context(),
-            "host": list(self.hosts),
-            "port": list(self.ports),
             "user": self.user,
             # An empty text, so that the driver does not look for a password by itself a second time.
             "password": self.password or "",
             "database": self.database,
         }
+
+    def attempts(self, *, writes: bool = True) -> list[dict[str, Any]]:
+        """Return where `asyncpg.connect` may go, one server after the other, and what each must be to serve.
+
+        Args:
+            writes: Whether the connection is to write; it decides between several servers where the URL does not.
+        """
+        target = self._target(writes)
+        # Any server is second choice, when none was a standby.
+        wanted = ("standby", "any") if target == "prefer-standby" else (target,)
+        places = [{"host": host, "port": port} for host, port in zip(self.hosts, self.ports, strict=True)]
+        return [{**place, "target_session_attrs": each} for each in wanted for place in places]
+
+    def _target(self, writes: bool) -> str:
+        return self.target or ("read-write" if writes and len(self.hosts) > 1 else "any")
 
     def psycopg_arguments(self) -> dict[str, Any]:
         """Return the arguments of `psycopg.connect` that say where and as whom.
@@ -115,12 +139,15 @@ class Address:
         Behind a pooler prepared statements must be off too: pass `prepare_threshold=None`.
         """
         given = {
+            # An empty text, so that libpq does not follow PGHOSTADDR to where the other driver does not go.
+            "hostaddr": "",
             "host": ",".join(self.hosts),
             "port": ",".join(map(str, self.ports)),
             "user": self.user,
             "password": self.password,
             "dbname": self.database,
-            "target_session_attrs": self.target,
+            # Of several servers, the operator's commands need the one that takes writes, as the bot does.
+            "target_session_attrs": self._target(writes=True),
             **self.tls.libpq_arguments(),
         }
         return {name: value for name, value in given.items() if value is not None}
@@ -145,14 +172,14 @@ def parse_address(url: str, login: Login, environ: Mapping[str, str] = os.enviro
     """
     userinfo, places, path, options = _split(url)
     user, password = (unquote(part) for part in (userinfo.partition(":")[0], userinfo.partition(":")[2]))
-    hosts, ports = _places(options.get("host") or places or environ.get("PGHOST") or "localhost")
+    plain = "" if places and not options.get("host") else options.get("host") or environ.get("PGHOST")
+    hosts, ports = _places(plain or places or "localhost", encoded=not plain)
     ports = _ports(options.get("port") or (None if any(ports) else environ.get("PGPORT")), ports, len(hosts))
     user = user or options.get("user") or environ.get("PGUSER") or _own_name()
     database = path or options.get("dbname") or options.get("database") or environ.get("PGDATABASE") or user
     password = password or options.get("password") or login.password or environ.get("PGPASSWORD") or ""
     if not password:
-        chosen = options.get("passfile") or environ.get("PGPASSFILE")
-        file = Path(chosen) if chosen else Path.home() / ".pgpass"
+        file = _passfile(options.get("passfile") or environ.get("PGPASSFILE"))
         password = find_password(file, hosts, ports, database, user) or ""
     target = options.get("target_session_attrs")
     if target is not None and target not in _TARGETS:
@@ -185,29 +212,42 @@ def _split(url: str) -> tuple[str, str, str, dict[str, str]]:
             "the PostgreSQL URL has an @ behind its first slash: percent-encode the password (/ is %2F, @ is %40, "
             "? is %3F, # is %23), or leave it out and set STORAGE_POSTGRES_PASSWORD"
         )
-    options = dict(parse_qsl(query, keep_blank_values=True))
-    unknown = sorted(options.keys() - _PARTS - _TLS - _OTHERS)
+    # A plus sign is one, as in libpq: only forms on web pages mean a space by it.
+    options = dict(parse_qsl(query.replace("+", "%2B"), keep_blank_values=True))
+    unknown = options.keys() - _PARTS - _TLS - _OTHERS
     if unknown:
+        named = sorted(unknown & _NAMED)
+        if len(named) < len(unknown):
+            named.append("one that is not shown, as it may be a piece of the password (? is %3F, & is %26)")
         raise ConfigurationError(
-            f"the PostgreSQL URL has options that are not read: {', '.join(unknown)}; leave them out. Read are "
+            f"the PostgreSQL URL has options that are not read: {', '.join(named)}; leave them out. Read are "
             f"{', '.join(sorted(_PARTS | _TLS | _OTHERS))}, and the rest is set as STORAGE_POSTGRES_<SETTING>"
         )
     return userinfo, places, unquote(path), options
 
 
-def _places(text: str) -> tuple[tuple[str, ...], tuple[int | None, ...]]:
-    """Split `host:port,host:port`; hosts may be addresses of IPv6 in brackets, or directories."""
+def _places(text: str, *, encoded: bool) -> tuple[tuple[str, ...], tuple[int | None, ...]]:
+    """Split `host:port,host:port`; hosts may be addresses of IPv6 with or without brackets, or directories."""
     hosts: list[str] = []
     ports: list[int | None] = []
     for place in text.split(","):
         if place.startswith("["):
             host, _, port = place[1:].partition("]")
             port = port.removeprefix(":")
+        elif _is_bare_ipv6(place):
+            host, port = place, ""
         else:
             host, _, port = place.partition(":")
-        hosts.append(unquote(host) or "localhost")
+        hosts.append((unquote(host) if encoded else host) or "localhost")
         ports.append(_port(port) if port else None)
     return tuple(hosts), tuple(ports)
+
+
+def _is_bare_ipv6(place: str) -> bool:
+    try:
+        return ip_address(place.partition("%")[0]).version == 6
+    except ValueError:
+        return False
 
 
 def _ports(text: str | None, ports: tuple[int | None, ...], count: int) -> tuple[int, ...]:
@@ -229,6 +269,11 @@ def _port(text: str) -> int:
             "percent-encode that (: is %3A, / is %2F, @ is %40)"
         )
     return int(text)
+
+
+def _passfile(chosen: str | None) -> Path:
+    # Not pathlib's home(), which raises where this process has none, as in containers with a user of their own.
+    return Path(chosen or os.path.expanduser("~/.pgpass"))  # noqa: PTH111 - see above
 
 
 def _own_name() -> str:

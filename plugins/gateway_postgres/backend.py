@@ -26,7 +26,14 @@ from gateway_postgres.chores import Chores
 from gateway_postgres.connections import Connection, Connector, Writer, retire
 from gateway_postgres.health import judge, read_facts, read_revision
 from gateway_postgres.pools import Readers
-from gateway_postgres.reads import get_rows, read_digest, read_page, read_summary
+from gateway_postgres.reads import (
+    get_rows,
+    get_rows_alone,
+    read_digest,
+    read_page,
+    read_summary,
+    reads_alone,
+)
 from gateway_postgres.writing import purge_some, write
 
 __all__ = ["PostgresBackend"]
@@ -86,6 +93,8 @@ class PostgresBackend:
     @hookimpl
     async def gateway_get(self, kind: KindSpec, tenant: str, keys: Sequence[Key]) -> Sequence[Row | None]:
         """Return the rows of keys."""
+        if reads_alone(kind):
+            return await self._readers.run(get_rows_alone, kind, tenant, keys)
         async with self._readers.transaction(tenant) as connection:
             return await get_rows(connection, kind, tenant, keys)
 
@@ -140,11 +149,7 @@ class PostgresBackend:
     @hookimpl
     async def gateway_close(self) -> None:
         """Close every connection, within a few seconds even if the server is stuck."""
-        if self._chores is not None:
-            await self._chores.close()
-        closing = [self._readers.close()]
-        if self._writer is not None:
-            closing.append(self._writer.close())
+        closing = [part.close() for part in (self._chores, self._readers, self._writer) if part is not None]
         await asyncio.gather(*closing)
 
 

@@ -194,8 +194,8 @@ def _refuse_blinded(connection: PgConnection, kinds: Sequence[KindSpec], backend
     if hidden:
         user = connection.info.user
         raise StoreReadOnlyError(
-            f"row security hides rows of other tenants from the login {user!r} ({hidden[0]} and {len(hidden) - 1} more "
-            "tables), so nothing was done: set STORAGE_POSTGRES_ADMIN_URL to a login that is a member of the admin "
+            f"row security hides rows of other tenants from the login {user!r} (in {len(hidden)} tables, {hidden[0]} "
+            "first), so nothing was done: set STORAGE_POSTGRES_ADMIN_URL to a login that is a member of the admin "
             "role (`gateway schema roles` shows the statements)",
             backend=backend,
         )

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import random
+import socket
 from collections.abc import Awaitable, Callable
 from typing import Any, Concatenate, Final, ParamSpec, TypeAlias, TypeVar
 
 import asyncpg
 
-from gateway.errors import StoreUnavailableError
+from gateway.errors import StoreBusyError, StoreUnavailableError
 from gateway_postgres.address import Address
-from gateway_postgres.errors import sqlstate_of, translated
+from gateway_postgres.errors import DRIVER_ERRORS, lost_connection, sqlstate_of, translated
 from gateway_postgres.settings import PostgresSettings
 
-__all__ = ["TIME_OFFSET", "Connection", "Connector", "Writer", "retire", "spoiled"]
+__all__ = ["TIME_OFFSET", "Connection", "Connector", "Writer", "join", "retire", "spoiled"]
 
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 P = ParamSpec("P")
@@ -30,8 +31,15 @@ _PAUSE_FIRST: Final = 0.05
 _PAUSE_LONGEST: Final = 1.0
 """Seconds between two attempts at a server that does not answer, at first and at most, before jitter."""
 
+_PROBES: Final = {"TCP_KEEPIDLE": 60, "TCP_KEEPINTVL": 10, "TCP_KEEPCNT": 6}
+"""Seconds without traffic before the first probe and between two, and how many of them may go unanswered."""
+
 _NO_STATEMENT: Final = frozenset({"26000", "42P05"})
 """What a server says when prepared statements are lost or met twice: there is a pooler after all."""
+
+_ANEW: Final = _NO_STATEMENT | {"25006"}
+"""States after which a connection is opened anew: one that keeps statements behind a pooler never gets well, and one
+to a server that takes no more writes may find the server that does, after a failover."""
 
 
 class Connector:
@@ -64,6 +72,7 @@ class Connector:
         self._read_only = read_only
         self._failures = 0
         self._not_before = 0.0
+        self._served: dict[str, Any] | None = None
 
     def __repr__(self) -> str:
         return f"<Connector {self.instance} {self.address}{' pooled' if self.pooled else ''}>"
@@ -78,7 +87,8 @@ class Connector:
         await self._pause()
         try:
             connection = await self._open()
-        except StoreUnavailableError:
+        except (StoreUnavailableError, StoreBusyError):
+            # Busy is a server without a connection left, which each further attempt makes worse.
             self._failures += 1
             longest = min(_PAUSE_LONGEST, _PAUSE_FIRST * 2.0 ** min(self._failures, 10))
             # Not for secrets: it spreads the attempts of a fleet.
@@ -101,12 +111,15 @@ class Connector:
             "command_timeout": settings.command_timeout,
             # A statement prepared on one server connection is not there on the next one that a pooler gives.
             "statement_cache_size": 0 if self.pooled else settings.statement_cache_size,
-            "server_settings": self._server_settings(),
-            "target_session_attrs": address.target or self._target(),
+            # Of a pooler no more is asked than to pass on its own name.
+            "server_settings": {
+                "application_name": address.application or f"storage-gateway {self.instance}"
+            },
         }
         with translated(self.instance, user=address.user):
-            connection: Connection = await asyncpg.connect(**arguments)
+            connection = await self._first(arguments)
             try:
+                _keep_alive(connection)
                 await connection.set_type_codec(
                     "timestamptz",
                     schema="pg_catalog",
@@ -114,21 +127,38 @@ class Connector:
                     encoder=lambda micros: (micros - TIME_OFFSET,),
                     decoder=lambda held: held[0] + TIME_OFFSET,
                 )
+                if self._read_only and not self.pooled:
+                    # Not at the start, where it would make every server one that takes no writes.
+                    await connection.execute("SET default_transaction_read_only = on")
             except BaseException:
                 connection.terminate()
                 raise
         return connection
 
-    def _server_settings(self) -> dict[str, str]:
-        """Return what the server is told at the start: of a pooler no more than its own name is asked."""
-        told = {"application_name": self.address.application or f"storage-gateway {self.instance}"}
-        if self._read_only and not self.pooled:
-            told["default_transaction_read_only"] = "on"
-        return told
+    async def _first(self, arguments: dict[str, Any]) -> Connection:
+        """Connect to the first server that will do.
 
-    def _target(self) -> str:
-        """Return which of several servers will do: for writing, the one that takes writes."""
-        return "any" if self._read_only or len(self.address.hosts) == 1 else "read-write"
+        Not by asyncpg's own search: there one that does not answer uses up the time of all that come after it.
+        """
+        attempts = self.address.attempts(writes=not self._read_only)
+        if all(
+            attempt["target_session_attrs"] == attempts[0]["target_session_attrs"] for attempt in attempts
+        ):
+            # Whoever served last comes first, so that a dead one costs its timeout once and not each time.
+            attempts.sort(key=lambda attempt: attempt != self._served)
+        for attempt in attempts:
+            try:
+                connection: Connection = await asyncpg.connect(**arguments, **attempt)
+            except DRIVER_ERRORS as error:
+                passing = lost_connection(error) or isinstance(
+                    error, (TimeoutError, asyncpg.CannotConnectNowError)
+                )
+                if attempt is attempts[-1] or not passing:
+                    raise
+            else:
+                self._served = attempt
+                return connection
+        raise AssertionError("there is at least one server")
 
     def learn(self, error: BaseException) -> None:
         """Take note of an error that only a pooler causes: from here on, connections prepare nothing."""
@@ -185,12 +215,17 @@ class Writer:
                 answer = await function(connection, *args, **kwargs)
         except BaseException as error:
             self._connector.learn(error.__cause__ or error)
-            if connection.is_in_transaction() or spoiled(connection, error.__cause__ or error):
+            bad = connection.is_in_transaction() or spoiled(connection, error.__cause__ or error)
+            if bad or not self._wanted():
                 self._drop()
             raise
-        if not self._keep and self._callers == 1:
+        if not self._wanted():
             self._drop()
         return answer
+
+    def _wanted(self) -> bool:
+        """Tell whether the connection stays open after a call."""
+        return self._keep or self._callers > 1
 
     async def _ready(self) -> Connection:
         if self._closed:
@@ -202,7 +237,7 @@ class Writer:
             # asyncpg does not like to be cancelled while it connects.
             if self._opening is None or self._opening.done():
                 self._opening = asyncio.create_task(self._open())
-            await asyncio.shield(self._opening)
+            await join(self._opening, self._connector.instance)
         assert self._connection is not None, "it was opened just now"  # noqa: S101 - for the type checker
         return self._connection
 
@@ -234,14 +269,46 @@ class Writer:
             await self._retiring
 
 
+def _keep_alive(connection: Connection) -> None:
+    """Let the system probe a connection that is idle, as the driver does not.
+
+    Clouds forget connections that were idle for four to six minutes, without a word to either side; the next call on
+    one would then wait for its whole timeout.
+    """
+    # There is no public way to it; should it have another name one day, connections are as they were before.
+    transport: asyncio.Transport | None = getattr(connection, "_transport", None)
+    held = None if transport is None else transport.get_extra_info("socket")
+    if held is None or held.family not in {socket.AF_INET, socket.AF_INET6}:
+        return
+    held.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for name, value in _PROBES.items():
+        if hasattr(socket, name):
+            held.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
+
+
 def spoiled(connection: Connection, error: BaseException) -> bool:
     """Tell whether a connection cannot be used again after an error: it is gone, or nobody knows what it is doing."""
     if connection.is_closed() or not isinstance(error, Exception):
         return True
-    if isinstance(error, (OSError, asyncpg.InternalClientError)):
+    if isinstance(error, (OSError, asyncpg.InternalClientError)) or sqlstate_of(error) in _ANEW:
         return True
     # An InterfaceError that is a ValueError is about an argument, before anything was sent.
     return isinstance(error, asyncpg.InterfaceError) and not isinstance(error, ValueError)
+
+
+async def join(opening: asyncio.Task[T], instance: str) -> T:
+    """Return what a task gives that opens a connection; a caller that gives up leaves it running for the next one.
+
+    Raises:
+        StoreUnavailableError: The store was closed meanwhile. The caller is not cancelled then, only the task is.
+    """
+    try:
+        return await asyncio.shield(opening)
+    except asyncio.CancelledError:
+        caller = asyncio.current_task()
+        if opening.cancelled() and caller is not None and not caller.cancelling():
+            raise StoreUnavailableError("the store was closed", backend=instance) from None
+        raise
 
 
 async def retire(connection: Connection) -> None:

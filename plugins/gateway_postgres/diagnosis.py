@@ -130,7 +130,17 @@ def _encryption(subject: str, login: Login) -> Finding:
 def _pooler(subject: str, login: Login, size: PoolSize) -> Finding:
     most = size.total + 1
     place = "behind a pooler" if login.pooled else "straight to the server"
-    return ok(f"{subject}: pool", f"{place}; each process takes up to {most} connections")
+    sentence = f"{place}; each process takes up to {most} connections"
+    if login.limit is None or login.pooled:
+        return ok(f"{subject}: pool", sentence)
+    sentence = f"{sentence}, of {login.limit} that CONNECTION LIMIT leaves to all of them"
+    if login.limit < most:
+        return warn(
+            f"{subject}: pool",
+            sentence,
+            "make the pool smaller (STORAGE_POSTGRES_POOL_SIZE, STORAGE_POSTGRES_MAX_OVERFLOW), or raise the limit",
+        )
+    return ok(f"{subject}: pool", sentence)
 
 
 def _server(subject: str, login: Login) -> Iterator[Finding]:

@@ -53,6 +53,11 @@ _LOST: Final = (
     "the connection was lost, as when the server restarts; whether a write under way was applied is unknown, and "
     "repeating it is safe",
 )
+_OTHERS: Final = (
+    StoreUnavailableError,
+    "of the servers that answer none is of the kind that target_session_attrs asks for; after a failover this passes "
+    "once a server takes over",
+)
 _STOPPED: Final = (
     StoreTimeoutError,
     "the statement was stopped, by a timeout of the server or by an administrator; nothing of it was applied",
@@ -197,6 +202,9 @@ _BY_TEXT: Final[tuple[tuple[str, Meaning], ...]] = (
     ("query_wait_timeout", _CROWDED),
     ("ssl", _TLS),
     ("certificate", _TLS),
+    ("session is read-only", _OTHERS),
+    ("session is not read-only", _OTHERS),
+    ("hot standby mode", _OTHERS),
     ("starting up", _DOWN),
     ("shutting down", _DOWN),
     ("connection refused", _DOWN),
@@ -271,6 +279,8 @@ def _without_state(error: BaseException) -> Meaning:
     """Translate what the drivers or the network raise themselves, without asking the server."""
     if isinstance(error, ssl.SSLError):
         return _TLS
+    if isinstance(error, asyncpg.TargetServerAttributeNotMatched):
+        return _OTHERS
     if isinstance(error, TimeoutError):
         return StoreTimeoutError, "the server gave no answer in time; whether a write was applied is unknown"
     if isinstance(error, (ConnectionRefusedError, FileNotFoundError, socket.gaierror)):

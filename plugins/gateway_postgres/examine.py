@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 
 from gateway.backend import OpenContext
 from gateway.errors import ConfigurationError, StoreError
-from gateway.findings import Finding, fail
+from gateway.findings import Finding, Level, fail
 from gateway_postgres.diagnosis import judge_login, judge_upkeep
 from gateway_postgres.facts import gather_login, gather_upkeep
 from gateway_postgres.operators import connected, settings_in
@@ -22,7 +22,10 @@ def examine(context: OpenContext) -> list[Finding]:
     A server that cannot be reached is a finding, and nothing is changed.
     """
     subject = f"store {context.instance}"
-    return [*_as_bot(context, subject), *_as_operator(context, subject)]
+    found = [*_as_bot(context, subject)]
+    if found[0].level is Level.FAIL and not settings_in(context).admin_url:
+        return found  # there is no other way in, and trying again would take as long again
+    return [*found, *_as_operator(context, subject)]
 
 
 def _as_bot(context: OpenContext, subject: str) -> Iterator[Finding]:
@@ -37,11 +40,9 @@ def _as_bot(context: OpenContext, subject: str) -> Iterator[Finding]:
 
 
 def _as_operator(context: OpenContext, subject: str) -> Iterator[Finding]:
-    settings = settings_in(context)
     try:
         with connected(context) as connection:
             upkeep = gather_upkeep(connection, context.kinds)
-        yield from judge_upkeep(subject, upkeep, settings.pool(), datetime.now(UTC))
+        yield from judge_upkeep(subject, upkeep, settings_in(context).pool(), datetime.now(UTC))
     except (StoreError, ConfigurationError) as error:
-        if settings.admin_url:  # otherwise it is the bot's login, of which the same was said before
-            yield fail(f"{subject}: the operator's login", str(error), "")
+        yield fail(f"{subject}: the operator's login", str(error), "")

@@ -51,6 +51,7 @@ class Login:
         timescale: Version of TimescaleDB, and its licence; None without it.
         unsafe: Settings of the server that may lose acknowledged writes.
         autovacuum: Whether the server cleans up by itself.
+        limit: How many connections the role, or everybody in this database, may have; None without a limit.
     """
 
     seconds: float
@@ -70,6 +71,7 @@ class Login:
     timescale: tuple[str, str] | None
     unsafe: tuple[str, ...]
     autovacuum: bool
+    limit: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,7 +210,9 @@ SELECT current_setting('server_version'), current_setting('server_version_num'):
        current_setting('timescaledb.license', true),
        ARRAY(SELECT name FROM pg_settings WHERE name IN ('fsync', 'full_page_writes', 'synchronous_commit')
                 AND setting = 'off' ORDER BY 1),
-       current_setting('autovacuum')::bool
+       current_setting('autovacuum')::bool,
+       (SELECT least(nullif(r.rolconnlimit, -1), nullif(d.datconnlimit, -1))
+          FROM pg_database d WHERE d.datname = current_database())
   FROM pg_roles r WHERE r.rolname = current_user
 """
 _CONNECTIONS: Final = """
@@ -284,7 +288,7 @@ def gather_login(connection: PgConnection, began: float, kinds: Sequence[KindSpe
     version, number, encoding, role, superuser, bypasses, owner, existing, member, pid, tls, local = found[
         :12
     ]
-    standby, clock, timescale, licence, unsafe, autovacuum = found[12:]
+    standby, clock, timescale, licence, unsafe, autovacuum, limit = found[12:]
     return Login(
         seconds=seconds,
         version=version,
@@ -304,6 +308,7 @@ def gather_login(connection: PgConnection, began: float, kinds: Sequence[KindSpe
         timescale=None if timescale is None else (timescale, licence or "unknown"),
         unsafe=tuple(unsafe),
         autovacuum=autovacuum,
+        limit=limit,
     )
 
 

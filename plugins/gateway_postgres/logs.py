@@ -5,7 +5,8 @@ partitioned by it. Two rows of one id with different times therefore do not meet
 the newest of them stays:
 
 * A row that was made together with its id (`made_with`) is *fresh*: it is the first under that id. It is stored by one
-  statement that looks at nothing, but leaves out ids that are registered as moved.
+  statement that looks at nothing, but leaves out ids that are registered as moved, and fails if one is stored already,
+  as it is when a write is repeated whose answer was lost.
 * Every other row is stored with care: writers of that kind and tenant take turns, look the id up, and remove the older
   row where its time is another. Where the id could still come fresh from another writer, the table is locked, the id
   is looked up again and registered, and from then on the fresh row takes care too.
@@ -16,6 +17,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
+
+import asyncpg
 
 from gateway.records.kind import KindSpec
 from gateway.records.row import Key, Row
@@ -114,10 +117,15 @@ async def store_fresh(work: Work, kind: KindSpec, tenant: str, rows: Sequence[Ro
     """Store fresh rows, each id once.
 
     Raises:
-        FreshRowsRefused: Not all of them were stored. To take care of them in the same transaction could end in a
-            circle: it has written to the table, and those who take care may have to lock it.
+        FreshRowsRefused: Not all of them were stored, and the transaction is of no use any more. To take care of them
+            in it could end in a circle anyway: it has written to the table, and those who take care may have to lock
+            it.
     """
-    if await work.upsert(kind, tenant, rows, fresh=True):
+    try:
+        refused = await work.upsert(kind, tenant, rows, fresh=True)
+    except asyncpg.UniqueViolationError as error:
+        raise FreshRowsRefused from error
+    if refused:
         raise FreshRowsRefused
 
 
@@ -142,6 +150,8 @@ async def store_carefully(work: Work, kind: KindSpec, tenant: str, rows: Sequenc
 async def lock_log_rows(work: Work, kind: KindSpec, tenant: str, keys: Sequence[Key]) -> Mapping[Key, Row]:
     """Return the rows of keys, with nobody else able to write any row of these keys until the transaction ends."""
     await work.lock_tenant(kind, tenant)
+    if not keys:
+        return {}
     found = await _read(work, kind, tenant, keys)
     missing = [key for key in keys if key not in found]
     if any(made_by_gateway(str(record_id)) for (record_id,) in missing):

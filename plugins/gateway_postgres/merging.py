@@ -6,14 +6,14 @@ steps of one batch mean to each other.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from gateway.backend import Group, Step, Update, WriteReceipt
-from gateway.records.kind import KindSpec
+from gateway.records.kind import KindSpec, Shape
 from gateway.records.row import Key, Row
 
-__all__ = ["Merged", "Place", "Stamp", "merge", "newest", "place_of", "reads_of", "runs_of"]
+__all__ = ["Merged", "Place", "Stamp", "holds_of", "merge", "newest", "place_of", "runs_of"]
 
 Place = tuple[KindSpec, str, Key]
 """Where a row belongs: kind, tenant and key."""
@@ -112,13 +112,33 @@ def newest(rows: Sequence[Row]) -> list[Row]:
     return list(kept.values())
 
 
-def reads_of(steps: Iterable[Step]) -> dict[tuple[KindSpec, str], list[Key]]:
-    """Return what updates read, by kind and tenant in the order in which all writers take them, keys in order too."""
+def holds_of(
+    steps: Iterable[Step], with_care: Callable[[Row], bool]
+) -> dict[tuple[KindSpec, str], list[Key]]:
+    """Return what a batch with updates takes hold of before anything is computed.
+
+    That is what updates read, and whatever else the batch writes that others may have to wait for: a transaction that
+    held the one and then waited for the other could wait for one that holds the other and waits for the one.
+
+    Args:
+        steps: The batch.
+        with_care: Tells whether a row of a log is one that writers take turns for.
+
+    Returns:
+        Keys in order, by kind and tenant in the order in which all writers take them: logs before states. A log
+        without keys is one whose turn is taken.
+    """
     places: dict[tuple[KindSpec, str], set[Any]] = {}
     for step in steps:
         if isinstance(step, Update):
             for kind, key in step.reads:
                 places.setdefault((kind, step.tenant), set()).add(key)
+            continue
+        for row in step.rows if isinstance(step, Group) else (step,):
+            if row.kind.shape is not Shape.LOG:
+                places.setdefault((row.kind, row.tenant), set()).add(row.key)
+            elif with_care(row):
+                places.setdefault((row.kind, row.tenant), set())
     return {run: sorted(places[run]) for run in sorted(places, key=_turn)}
 
 
@@ -130,6 +150,6 @@ def runs_of(rows: Iterable[Row]) -> dict[tuple[KindSpec, str], list[Row]]:
     return {run: runs[run] for run in sorted(runs, key=_turn)}
 
 
-def _turn(run: tuple[KindSpec, str]) -> tuple[str, str, str]:
+def _turn(run: tuple[KindSpec, str]) -> tuple[bool, str, str, str]:
     kind, tenant = run
-    return (kind.schema, kind.name, tenant)
+    return (kind.shape is not Shape.LOG, kind.schema, kind.name, tenant)

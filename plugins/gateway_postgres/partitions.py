@@ -19,7 +19,7 @@ from gateway.records.kind import KindSpec
 from gateway.sql.intervals import Interval, Span, default_name, missing, partition_name
 from gateway.sql.layout import Partitioning
 
-__all__ = ["Chore", "Task", "apply", "plan", "sees_all_rows", "timescale_sentence"]
+__all__ = ["Chore", "Task", "apply", "plan", "sees_all_rows"]
 
 Connection = psycopg.Connection[Any]
 
@@ -104,6 +104,9 @@ _BOUNDS: Final = """
 SELECT name, nullif(lower_bound, '-infinity'), nullif(upper_bound, 'infinity')
   FROM gateway.partition_bounds(to_regclass(%s))
 """
+_EXTENSION: Final = """
+SELECT n.nspname FROM pg_extension e JOIN pg_namespace n ON n.oid = e.extnamespace WHERE e.extname = 'timescaledb'
+"""
 _SEES_ALL: Final = """
 SELECT r.rolsuper OR r.rolbypassrls OR EXISTS (
          SELECT FROM pg_policy p JOIN pg_roles a ON a.oid = ANY(p.polroles)
@@ -159,21 +162,6 @@ def sees_all_rows(connection: Connection) -> bool:
     """Tell whether row security shows this login the rows of all tenants."""
     row = connection.execute(_SEES_ALL).fetchone()
     return bool(row and row[0])
-
-
-def timescale_sentence(connection: Connection) -> str | None:
-    """Return what is to be said of TimescaleDB: version, and what its licence leaves out; None without it."""
-    row = connection.execute("SELECT extversion FROM pg_extension WHERE extname = 'timescaledb'").fetchone()
-    if row is None:
-        return None
-    found = connection.execute("SELECT current_setting('timescaledb.license', true)").fetchone()
-    licence = (found[0] if found else None) or "unknown"
-    rest = (
-        "; that edition has no compression, continuous aggregates or retention policies, and the gateway needs none"
-        if licence == "apache"
-        else ""
-    )
-    return f"TimescaleDB {row[0]}, licence {licence}{rest}"
 
 
 def _tables(connection: Connection) -> list[_Table]:
@@ -284,8 +272,11 @@ def _drop(connection: Connection, chore: Chore) -> list[str]:
     if chore.name:
         _run(connection, "DROP TABLE {}", sql.Identifier(schema, chore.name))
         return [f"dropped partition {schema}.{chore.name}"]
+    # Named in full, since the operator's search_path need not have the schema of the extension.
+    ((place,),) = connection.execute(_EXTENSION).fetchall()
+    query = sql.SQL("SELECT {}(to_regclass(%s), older_than => %s::timestamptz)")
     dropped = connection.execute(
-        "SELECT drop_chunks(to_regclass(%s), older_than => %s::timestamptz)",
+        query.format(sql.Identifier(place, "drop_chunks")),
         (f'"{schema}"."{name}"', cast("Span", chore.span).upper),
     ).fetchall()
     return [f"dropped {len(dropped)} chunks of {chore.table}"]

@@ -20,28 +20,37 @@ def find_password(
     """Return the password of the first line that fits; None without one.
 
     As in libpq, a file that others may read is not used, a `*` fits everything, and the directory of a socket
-    is called localhost.
+    may be called localhost.
     """
     try:
         if not file.is_file() or stat.S_IMODE(file.stat().st_mode) & 0o077:
             return None
-        lines = file.read_text(encoding="utf-8").splitlines()
+        lines = file.read_bytes().split(b"\n")
     except OSError:
         return None
     for host, port in zip(hosts, ports, strict=True):
-        wanted = ("localhost" if host.startswith("/") else host, str(port), database, user)
+        # libpq says localhost for the directory that was built into it alone, which another build does not know.
+        names = {host, "localhost"} if host.startswith("/") else {host}
         for line in lines:
-            found = _password_in(line, wanted)
+            found = _password_in(_text_of(line), (names, {str(port)}, {database}, {user}))
             if found is not None:
                 return found
     return None
 
 
-def _password_in(line: str, wanted: tuple[str, ...]) -> str | None:
+def _text_of(line: bytes) -> str:
+    """Return a line as text; one that is not UTF-8, such as a comment of long ago, counts as empty."""
+    try:
+        return line.decode().rstrip("\r")
+    except UnicodeDecodeError:
+        return ""
+
+
+def _password_in(line: str, wanted: Sequence[set[str]]) -> str | None:
     if line.startswith("#"):
         return None
     fields = [_ESCAPED.sub(r"\1", part) for part in _FIELD.findall(line)]
     if len(fields) < len(wanted) + 1:
         return None
-    fits = all(given in ("*", value) for given, value in zip(fields, wanted, strict=False))
+    fits = all(given == "*" or given in names for given, names in zip(fields, wanted, strict=False))
     return fields[len(wanted)] if fits else None

@@ -8,24 +8,33 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
-from typing import Any, Final, TypeVar
+from typing import Any, Concatenate, Final, ParamSpec, TypeVar
 from uuid import UUID
 
-from gateway.errors import GatewayError, InvalidRecordError, StoreBusyError, StoreUnavailableError
-from gateway_postgres.connections import Connection, Connector, retire, spoiled
-from gateway_postgres.errors import lost_connection, translated
+from gateway.errors import (
+    GatewayError,
+    InvalidRecordError,
+    StoreBusyError,
+    StoreError,
+    StoreTimeoutError,
+    StoreUnavailableError,
+)
+from gateway_postgres.connections import Connection, Connector, join, retire, spoiled
+from gateway_postgres.errors import DRIVER_ERRORS, lost_connection, translate, translated
 from gateway_postgres.profiles import PoolSize
 
 __all__ = ["Readers"]
 
+P = ParamSpec("P")
 T = TypeVar("T")
 
 _LINGER: Final = 30.0
 """Seconds that a connection beyond those kept stays open for the next burst."""
 
-_CLOSE_SECONDS: Final = 5.0
+_CLOSE_SECONDS: Final = 3.0
+"""How long a close lets what is under way come to its end."""
 
 
 class Readers:
@@ -45,6 +54,7 @@ class Readers:
         self._waiting: deque[asyncio.Future[Connection | None]] = deque()
         self._tasks: set[asyncio.Task[Any]] = set()
         self._open = 0
+        self._connecting = 0
         self._reaper: asyncio.TimerHandle | None = None
         self._closed = False
 
@@ -89,6 +99,38 @@ class Readers:
                 raise
             self._spawn(self._finish(connection, "COMMIT"))
 
+    async def run(
+        self, function: Callable[Concatenate[Connection, P], Awaitable[T]], *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        """Return what `await function(connection, *args)` returns: one read that is a statement of its own.
+
+        It has the connection to itself, in no transaction. On one that turns out to be dead it is tried again on
+        another: a read changes nothing.
+
+        Raises:
+            StoreBusyError: All connections were in use for too long.
+            StoreError: The server cannot be reached, or what it answered.
+        """
+        while True:
+            try:
+                connection, kept = await self._take()
+                try:
+                    answer = await function(connection, *args, **kwargs)
+                except BaseException as error:
+                    self._connector.learn(error)
+                    if connection.is_in_transaction() or spoiled(connection, error):
+                        self._spawn(self._throw_away(connection))
+                        if kept and lost_connection(error):
+                            continue
+                    else:
+                        self._give_back(connection)
+                    raise
+            except DRIVER_ERRORS as error:
+                instance, user = self._connector.instance, self._connector.address.user
+                raise translate(error, instance, user=user) from error
+            self._give_back(connection)
+            return answer
+
     async def _begun(self, begin: str) -> Connection:
         """Take a connection and begin; one that turns out to be dead is replaced, since nothing was asked of it yet."""
         while True:
@@ -127,7 +169,7 @@ class Readers:
             self._open += 1
         opening = self._spawn(self._open_one())
         try:
-            connection = await asyncio.shield(opening)
+            connection = await join(opening, self._connector.instance)
         except asyncio.CancelledError:
             opening.add_done_callback(self._adopt)
             raise
@@ -137,11 +179,14 @@ class Readers:
         return connection
 
     async def _open_one(self) -> Connection:
+        self._connecting += 1
         try:
             return await self._connector.connect()
         except BaseException:
             self._leave_place()
             raise
+        finally:
+            self._connecting -= 1
 
     def _adopt(self, opening: asyncio.Task[Connection]) -> None:
         """Take over a connection whose caller has left."""
@@ -158,12 +203,22 @@ class Readers:
         except BaseException as error:
             self._give_up(turn)
             if isinstance(error, TimeoutError):
-                raise StoreBusyError(
-                    f"all {self._size.total} reading connections were in use for {self._timeout} s; look for slow "
-                    "queries, or raise STORAGE_POSTGRES_POOL_SIZE or STORAGE_POSTGRES_MAX_OVERFLOW",
-                    backend=self._connector.instance,
-                ) from None
+                raise self._too_late() from None
             raise
+
+    def _too_late(self) -> StoreError:
+        """Return why nobody got a connection in time."""
+        instance = self._connector.instance
+        if self._connecting >= self._open:
+            return StoreTimeoutError(
+                f"the server did not let anybody in for {self._timeout} s; nothing was asked of it",
+                backend=instance,
+            )
+        return StoreBusyError(
+            f"all {self._size.total} reading connections were in use for {self._timeout} s; look for slow "
+            "queries, or raise STORAGE_POSTGRES_POOL_SIZE or STORAGE_POSTGRES_MAX_OVERFLOW",
+            backend=instance,
+        )
 
     def _give_up(self, turn: asyncio.Future[Connection | None]) -> None:
         """Leave the line; what was handed over in the same moment goes to the next."""
@@ -264,9 +319,19 @@ class Readers:
                     )
             while self._idle:
                 self._spawn(self._throw_away(self._idle.popleft()[0]))
-        async with asyncio.timeout(_CLOSE_SECONDS) as limit:
-            while self._tasks and not limit.expired():
-                await asyncio.wait(set(self._tasks))
+        try:
+            async with asyncio.timeout(_CLOSE_SECONDS):
+                await self._settle()
+        except TimeoutError:
+            # The server is stuck: it does not answer a COMMIT, or does not let anybody in.
+            for task in set(self._tasks):
+                task.cancel()
+            await self._settle()
+
+    async def _settle(self) -> None:
+        """Wait for what no caller waits for."""
+        while self._tasks:
+            await asyncio.wait(set(self._tasks))
 
 
 def _begin(tenant: str | None) -> str:

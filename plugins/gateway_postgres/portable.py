@@ -28,10 +28,12 @@ _FETCHED: Final = 2_000
 _WRITTEN: Final = 20_000
 _RANGE: Final = 2**64
 
+# Partitions, and the chunks of TimescaleDB, are parts of tables: children of another one.
 _STRANGERS: Final = """
 SELECT n.nspname, c.relname
   FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
- WHERE c.relkind IN ('r', 'p') AND NOT c.relispartition AND n.nspname !~ '^(pg_|_timescaledb|information_schema)'
+ WHERE c.relkind IN ('r', 'p') AND n.nspname !~ '^(pg_|_timescaledb|information_schema)'
+   AND NOT EXISTS (SELECT FROM pg_inherits i WHERE i.inhrelid = c.oid)
    AND (SELECT count(*) FROM pg_attribute a WHERE a.attrelid = c.oid AND NOT a.attisdropped
          AND a.attname IN ('tenant_id', 'version', 'digest', 'deleted')) = 4
  ORDER BY 1, 2

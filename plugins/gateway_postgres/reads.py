@@ -1,4 +1,4 @@
-"""Reading: keys, pages, counts and digests, in a transaction that has its tenant set.
+"""Reading: keys, pages, counts and digests, in a transaction that has its tenant set, or in a statement that sets it.
 
 Every statement names the tenant too: row security is the second lock, not the only one.
 """
@@ -22,25 +22,47 @@ from gateway_postgres.values import key_columns, rows_from
 if TYPE_CHECKING:
     from asyncpg import Connection, Record
 
-__all__ = ["get_rows", "read_digest", "read_page", "read_summary"]
+__all__ = ["get_rows", "get_rows_alone", "read_digest", "read_page", "read_summary", "reads_alone"]
 
 
 async def get_rows(
     connection: Connection[Record], kind: KindSpec, tenant: str, keys: Sequence[Key]
 ) -> list[Row | None]:
-    """Return the rows of keys, in their order; None where there never was one.
+    """Return the rows of keys, in their order; None where there never was one. The tenant has to be set.
 
     Raises:
         asyncpg.PostgresError: The server could not answer.
     """
-    if not keys:
-        return []
     statements = postgres_statements(kind)
+    text = statements.by_keys(statements.columns, many=len(keys) != 1)
+    return await _rows_of(connection, text, kind, tenant, keys)
+
+
+def reads_alone(kind: KindSpec) -> bool:
+    """Tell whether rows of a kind can be read by `get_rows_alone`."""
+    return postgres_statements(kind).whole
+
+
+async def get_rows_alone(
+    connection: Connection[Record], kind: KindSpec, tenant: str, keys: Sequence[Key]
+) -> list[Row | None]:
+    """Return what `get_rows` returns, by a statement that sets the tenant itself and needs no transaction around it.
+
+    Raises:
+        asyncpg.PostgresError: The server could not answer.
+    """
+    text = postgres_statements(kind).alone(many=len(keys) != 1)
+    return await _rows_of(connection, text, kind, tenant, keys)
+
+
+async def _rows_of(
+    connection: Connection[Record], text: str, kind: KindSpec, tenant: str, keys: Sequence[Key]
+) -> list[Row | None]:
     if len(keys) == 1:
-        text = statements.by_keys(statements.columns, many=False)
         found = rows_from(kind, tenant, await connection.fetch(text, tenant, *keys[0]))
         return [found[0] if found else None]
-    text = statements.by_keys(statements.columns, many=True)
+    if not keys:
+        return []
     # A key asked for twice would come back twice from a join.
     records = await connection.fetch(text, tenant, *key_columns(kind, dict.fromkeys(keys)))
     rows = {row.key: row for row in rows_from(kind, tenant, records)}

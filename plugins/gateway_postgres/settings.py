@@ -43,7 +43,7 @@ class PostgresSettings(BackendSettings):
         pool_timeout: Seconds to wait for a free connection before `StoreBusyError`.
         pooler: Whether a pooler in transaction mode, such as PgBouncer, stands in front of the server; `auto` finds
             out.
-        connect_timeout: Seconds that connecting may take.
+        connect_timeout: Seconds that connecting may take, of several servers each.
         command_timeout: Seconds that one statement may take.
         auto_schema: Create and upgrade tables when opening. Without it, an outdated schema is refused.
         partitioning: `native` cuts logs into partitions by time, `timescale` makes them hypertables, `none` leaves

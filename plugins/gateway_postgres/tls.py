@@ -56,13 +56,24 @@ class Tls:
         return f"postgresql://?{urlencode({'sslmode': self.mode, **given})}"
 
     def context(self) -> ssl.SSLContext | None:
-        """Return what asyncpg cannot make itself: a context that trusts this machine's authorities."""
+        """Return what asyncpg cannot make itself: a context that trusts this machine's authorities.
+
+        Raises:
+            ConfigurationError: The client's certificate or its key cannot be used.
+        """
         if self.ca != SYSTEM:
             return None
         made = ssl.create_default_context()
         made.check_hostname = self.mode == "verify-full"
         if self.cert is not None:
-            made.load_cert_chain(self.cert, self.key)
+            try:
+                # With a password, or whoever started the bot would be asked for that of an encrypted key.
+                made.load_cert_chain(self.cert, self.key, password="")
+            except OSError as error:
+                raise ConfigurationError(
+                    f"tls_cert {self.cert} and its key cannot be used ({error.strerror or type(error).__name__}); "
+                    "both must be readable PEM files that belong together, the key without a password"
+                ) from error
         return made
 
     def libpq_arguments(self) -> dict[str, Any]:

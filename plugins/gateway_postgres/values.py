@@ -20,7 +20,15 @@ from gateway.records.types import StorageType
 from gateway.sql.jsonb import canonical_json, exact_column, needs_exact
 from gateway_postgres.arrays import array_writer
 
-__all__ = ["Columns", "columns_of_rows", "in_key_order", "json_positions", "key_columns", "rows_from"]
+__all__ = [
+    "Columns",
+    "columns_of_rows",
+    "in_key_order",
+    "json_positions",
+    "key_columns",
+    "rows_from",
+    "values_of_row",
+]
 
 _Column = Sequence[Any]
 
@@ -40,10 +48,6 @@ class Columns:
         self._kind = kind
         self.values = values
         self.exact = exact
-
-    def single(self) -> list[Any]:
-        """Return the values of the only row, to be bound one by one."""
-        return [column[0] for column in self.values]
 
     def lists(self) -> list[Any]:
         """Return what is bound for each column: the text of an array, a list of times, or None for nothing but None.
@@ -79,9 +83,23 @@ def columns_of_rows(kind: KindSpec, rows: Sequence[Row]) -> Columns:
     return Columns(kind, columns, exact=False)
 
 
+def values_of_row(kind: KindSpec, row: Row) -> tuple[list[Value], bool]:
+    """Return what an upsert of one row takes, in the order of `Columns.values`, and whether that has exact texts."""
+    values: list[Value] = [row.version, row.digest, row.deleted, *row.values]
+    texts = [_exact(row.values[at]) for at in json_positions(kind)]
+    if any(text is not None for text in texts):
+        return [*values, *texts], True
+    return values, False
+
+
+def _exact(text: Value) -> str | None:
+    """Return a JSON text if `jsonb` would not give it back."""
+    return text if isinstance(text, str) and needs_exact(text) else None
+
+
 def _exact_of(texts: Sequence[Value]) -> list[str | None] | None:
     """Return the texts that `jsonb` would not give back, each in its place; None if there is none."""
-    exact = [text if isinstance(text, str) and needs_exact(text) else None for text in texts]
+    exact = list(map(_exact, texts))
     return exact if any(text is not None for text in exact) else None
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from gateway.records.kind import KindSpec
 from gateway.records.row import Key, Row
+from gateway_postgres.connections import spoiled
 from gateway_postgres.merging import Place, Stamp
 from gateway_postgres.statements import SET_TENANT, postgres_statements
 from gateway_postgres.values import columns_of_rows, in_key_order, key_columns
@@ -23,13 +24,21 @@ __all__ = ["Work", "changed_rows", "transaction"]
 async def transaction(connection: Connection[Record]) -> AsyncIterator[None]:
     """Run what is inside in a transaction; one that the caller has opened already serves.
 
-    An error or a cancellation inside rolls everything back.
+    An error inside rolls everything back. Where a rollback could have to wait for a server that is stuck or gone, as
+    after a cancellation, none is sent: whoever runs this throws the connection away, which ends the transaction too.
     """
     if connection.is_in_transaction():
         yield
         return
-    async with connection.transaction():
+    begun = connection.transaction()
+    await begun.start()
+    try:
         yield
+    except Exception as error:
+        if not spoiled(connection, error):
+            await begun.rollback()
+        raise
+    await begun.commit()
 
 
 def changed_rows(status: str) -> int:

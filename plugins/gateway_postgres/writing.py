@@ -6,15 +6,17 @@ What is raised here are the driver's own errors; they are translated where the c
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
+
+import asyncpg
 
 from gateway.backend import Step, Update, WriteReceipt
 from gateway.records.kind import KindSpec
 from gateway.records.row import Key, Row
 from gateway_postgres.logs import FreshRowsRefused, is_fresh, lock_log_rows, store_carefully, store_fresh
-from gateway_postgres.merging import Place, Stamp, merge, reads_of, runs_of
+from gateway_postgres.merging import Place, Stamp, holds_of, merge, runs_of
 from gateway_postgres.statements import PostgresStatements, postgres_statements
-from gateway_postgres.values import columns_of_rows, in_key_order, key_columns, rows_from
+from gateway_postgres.values import columns_of_rows, in_key_order, key_columns, rows_from, values_of_row
 from gateway_postgres.work import Work, changed_rows, transaction
 
 if TYPE_CHECKING:
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
 __all__ = ["purge_some", "write"]
 
 _STORED: Final = WriteReceipt()
+_ATTEMPTS: Final = 4
+"""How often a batch is tried that others are in the way of: with fresh rows, with care, and after a deadlock."""
 
 
 async def write(connection: Connection[Record], steps: Sequence[Step]) -> WriteReceipt:
@@ -38,22 +42,44 @@ async def write(connection: Connection[Record], steps: Sequence[Step]) -> WriteR
     Raises:
         asyncpg.PostgresError: The server refused; nothing was stored.
         asyncpg.InterfaceError: The driver could not bind a value, or has no connection; nothing was stored.
-        Exception: What an update's `apply` raised; nothing was stored.
+        Exception: What an update's `apply` raised; nothing was stored. It is called again where a batch is tried
+            again, with what is stored then.
     """
+    if connection.is_in_transaction():
+        # Nothing may be tried here that could fail: the transaction of somebody else would be lost with it.
+        return await _store_steps(connection, steps, careful=True)
     rows = _one_run(steps)
     if rows and await _store_at_once(connection, rows):
         return _STORED
-    if any(isinstance(step, Update) for step in steps):
-        return await _store_updates(connection, steps)
-    merged = merge(steps, {})
-    if rows is None:
+    careful = rows is not None
+    for left in reversed(range(_ATTEMPTS)):
         try:
-            return merged.receipt(
-                await _store_in_transaction(connection, merged.rows.values(), careful=False)
-            )
+            return await _store_steps(connection, steps, careful=careful)
         except FreshRowsRefused:
-            pass  # all was rolled back: whoever takes care must not have written to the table before
-    return merged.receipt(await _store_in_transaction(connection, merged.rows.values(), careful=True))
+            careful = (
+                True  # all was rolled back: whoever takes care must not have written to the table before
+            )
+        except asyncpg.DeadlockDetectedError:
+            # All was rolled back here too. The server waits a second before it looks for a circle, so it has gone on.
+            if not left:
+                raise
+    raise AssertionError("the last attempt returns or raises")
+
+
+async def _store_steps(
+    connection: Connection[Record], steps: Sequence[Step], *, careful: bool
+) -> WriteReceipt:
+    """Store a batch in one transaction.
+
+    Raises:
+        FreshRowsRefused: Some fresh rows need care after all; nothing was stored.
+    """
+    if any(isinstance(step, Update) for step in steps):
+        return await _store_updates(connection, steps, careful=careful)
+    merged = merge(steps, {})
+    async with transaction(connection):
+        kept = await _store(Work(connection), merged.rows.values(), careful=careful)
+    return merged.receipt(kept)
 
 
 def _one_run(steps: Sequence[Step]) -> Sequence[Row] | None:
@@ -75,34 +101,36 @@ async def _store_at_once(connection: Connection[Record], rows: Sequence[Row]) ->
     statements = postgres_statements(kind)
     if statements.log and not all(map(is_fresh, rows)):
         return False
-    ordered, distinct = in_key_order(kind, rows)
-    if not distinct:
-        return False
-    columns = columns_of_rows(kind, ordered)
-    many = len(rows) > 1
-    text = statements.upsert(many=many, exact=columns.exact, fresh=statements.log)
-    values = columns.lists() if many else columns.single()
-    return changed_rows(await connection.execute(text, tenant, *values)) == len(rows)
+    values: list[Any]
+    if len(rows) == 1:
+        values, exact = values_of_row(kind, rows[0])
+    else:
+        ordered, distinct = in_key_order(kind, rows)
+        if not distinct:
+            return False
+        columns = columns_of_rows(kind, ordered)
+        values, exact = columns.lists(), columns.exact
+    text = statements.upsert(many=len(rows) > 1, exact=exact, fresh=statements.log)
+    try:
+        return changed_rows(await connection.execute(text, tenant, *values)) == len(rows)
+    except asyncpg.UniqueViolationError:
+        if statements.log:
+            return False  # one of the fresh rows is stored already, so none of them was stored now
+        raise
 
 
-async def _store_in_transaction(
-    connection: Connection[Record], rows: Iterable[Row], *, careful: bool
-) -> dict[Place, Stamp]:
-    async with transaction(connection):
-        return await _store(Work(connection), rows, careful=careful)
-
-
-async def _store_updates(connection: Connection[Record], steps: Sequence[Step]) -> WriteReceipt:
+async def _store_updates(
+    connection: Connection[Record], steps: Sequence[Step], *, careful: bool
+) -> WriteReceipt:
     """Store a batch in which something is read, computed and written."""
     async with transaction(connection):
         work = Work(connection)
         current: dict[Place, Row | None] = {}
         held: set[Place] = set()
-        for (kind, tenant), keys in reads_of(steps).items():
+        for (kind, tenant), keys in holds_of(steps, lambda row: careful or not is_fresh(row)).items():
             await _lock(work, kind, tenant, keys, current, held)
         merged = merge(steps, current)
-        # With care from the start: a second attempt would have to call `apply` again.
-        kept = await _store(work, merged.rows.values(), careful=True)
+        kept = await _store(work, merged.rows.values(), careful=careful)
         await _release(work, held - merged.rows.keys())
         return merged.receipt(kept)
 

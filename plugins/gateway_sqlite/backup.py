@@ -33,7 +33,7 @@ from gateway.sql.statements import statements_of
 from gateway.upkeep import BackupReport
 from gateway_sqlite.connection import connect
 from gateway_sqlite.copies import Copy, is_sqlite
-from gateway_sqlite.errors import translated
+from gateway_sqlite.errors import translate, translated
 from gateway_sqlite.files import log_of
 from gateway_sqlite.probe import connect_to_look
 from gateway_sqlite.settings import SqliteSettings, store_path
@@ -117,6 +117,7 @@ class SqliteBackup:
 
         Raises:
             StoreCorruptError: It is no backup at all.
+            SchemaTooNewError: A newer gateway made it.
             StoreError: It cannot be read.
         """
         head = _head(source)
@@ -129,8 +130,15 @@ class SqliteBackup:
                 f"{source} is a store in use and no backup, for its write-ahead log lies beside it; `gateway verify "
                 "--deep` checks a store"
             )
+        taken_at = _taken_at(source)
         with translated(self._backend):
-            return Copy(source, self._kinds).check(_taken_at(source))
+            try:
+                return Copy(source, self._kinds).check(taken_at)
+            except sqlite3.Error as error:
+                if not isinstance(translate(error, self._backend), StoreCorruptError):
+                    raise
+                problem = f"it is damaged, and cannot be read to its end ({error})"
+                return BackupReport(source, taken_at, source.stat().st_size, {}, (problem,))
 
     def restore(self, source: Path) -> BackupReport:
         """Bring the rows of a backup into the store, in one transaction, after making its schema.

@@ -16,7 +16,9 @@ from gateway_sqlite.maintain import LONG_LOG
 from gateway_sqlite.probe import connect_to_look
 from gateway_sqlite.settings import SqliteSettings, store_path
 
-__all__ = ["FileFacts", "examine", "judge"]
+__all__ = ["FileFacts", "examine", "judge", "network_in"]
+
+_MOUNTS: Final = Path("/proc/self/mounts")
 
 _EMPTY_SHARE: Final = 0.5
 _EMPTY_BYTES: Final = 64 * 1024 * 1024
@@ -103,11 +105,20 @@ def _facts(path: Path, settings: SqliteSettings) -> FileFacts:
 def _network(path: Path) -> str:
     """Return the file system of a path if it is one over a network, as Linux lists them; empty if it is not known."""
     try:
-        lines = Path("/proc/self/mounts").read_text(encoding="utf-8").splitlines()
+        return network_in(_MOUNTS.read_text(encoding="utf-8"), path.resolve())
     except (OSError, UnicodeDecodeError):
         return ""
+
+
+def network_in(mounts: str, path: Path) -> str:
+    """Return the file system of a path if it is one over a network; empty otherwise.
+
+    Args:
+        mounts: The table of what is mounted, as in `/proc/self/mounts`.
+        path: Absolute, without links.
+    """
     best, kind = "", ""
-    for line in lines:
+    for line in mounts.splitlines():
         parts = line.split()
         place = parts[1].replace("\\040", " ") if len(parts) > 2 else ""
         if place and path.is_relative_to(place) and len(place) >= len(best):

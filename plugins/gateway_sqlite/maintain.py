@@ -98,8 +98,9 @@ def _purge(connection: sqlite3.Connection, kind: KindSpec, before: datetime) -> 
 
 
 def _refresh(connection: sqlite3.Connection) -> str:
+    # `PRAGMA optimize` looks at the tables that its own connection has used, and this one has used none.
     connection.execute(f"PRAGMA analysis_limit={_SAMPLE}")
-    connection.execute("PRAGMA optimize")
+    connection.execute("ANALYZE")
     return "refreshed what the query planner knows of the tables"
 
 

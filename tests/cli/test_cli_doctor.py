@@ -126,6 +126,33 @@ def test_a_damaged_control_store_fails_and_the_rest_is_still_checked(workplace: 
     assert levels["store sqlite"] == "ok"
 
 
+@pytest.mark.parametrize(
+    ("days", "level"),
+    [(None, "ok"), (1, "ok"), (3, "warn"), (-300, "warn")],
+    ids=["none", "new", "old", "future"],
+)
+def test_the_age_of_the_newest_backup_is_weighed(workplace: Any, days: int | None, level: str) -> None:
+    """Old ones, and ones that a wrong clock has named, are worth a word; JSON has none and is not asked."""
+    workplace.fill("json,sqlite", trades=1)
+    directory = workplace.path / "storage" / "backups"
+    directory.mkdir()
+    if days is not None:
+        begun = datetime.now(UTC) - timedelta(days=days)
+        (directory / f"sqlite-{begun:%Y%m%dT%H%M%SZ}.db").write_bytes(b"x")
+    found = {
+        name: one["level"] for name, one in _checks(workplace, *BOTH).items() if name.endswith("backups")
+    }
+    assert found == {"store sqlite: backups": level}
+
+
+def test_production_without_backups_is_warned_about(workplace: Any) -> None:
+    """It is for the operator to say that they are made another way."""
+    workplace.fill("sqlite", trades=1)
+    workplace.environ = {"ENVIRONMENT": "production"}
+    found = _checks(workplace)["store sqlite: backups"]
+    assert (found["level"], "there are none" in found["sentence"]) == ("warn", True)
+
+
 def test_demo_hands_on_its_options(workplace: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """The command is a doorway to the demo, whose exit code it returns."""
     import gateway.demo

@@ -13,6 +13,7 @@ from gateway.backups import (
     BackupName,
     free_name,
     listed,
+    newest,
     next_due,
     parse_interval,
     parse_name,
@@ -56,19 +57,40 @@ def test_the_name_is_the_documented_one() -> None:
 def test_what_is_no_backup_is_not_taken_for_one(name: str) -> None:
     """Drafts, stores and other files in the directory are never listed, and so never removed."""
     assert parse_name(name) is None
-    assert surplus([name], "sqlite", 1) == []
+    assert surplus([name], BackupName("sqlite", NOW, 0, ".db"), 1) == []
 
 
 @given(st.lists(NAMES, max_size=15), st.integers(1, 5))
 def test_the_newest_stay(names: list[BackupName], keep: int) -> None:
-    """Of each store so many of the newest stay, and other stores are left alone."""
+    """So many stay, the one just made and the newest of the others; other stores and other ends are left alone."""
     files = {str(name) for name in names}
+    for made in names:
+        gone = surplus(files, made, keep)
+        mine = listed(files, made.store, made.suffix)
+        stay = [one for one in mine if one not in gone]
+        assert made in stay
+        assert len(stay) == min(keep, len(mine))
+        assert set(gone) <= set(mine)
+        others = [one for one in stay if one != made]
+        assert all((old.at, old.number) <= (new.at, new.number) for old in gone for new in others)
+
+
+@given(st.lists(NAMES, max_size=15), MOMENTS)
+def test_the_newest_is_none_of_the_future(names: list[BackupName], now: datetime) -> None:
+    """What a wrong clock has named would put off the next backup for years."""
+    files = [str(name) for name in names]
     for store in {name.store for name in names}:
-        gone = surplus(files, store, keep)
-        stay = [one for one in listed(files, store) if one not in gone]
-        assert len(stay) == min(keep, len(listed(files, store)))
-        assert all(one.store == store for one in gone)
-        assert all((old.at, old.number) <= (new.at, new.number) for old in gone for new in stay)
+        past = [one for one in listed(files, store) if one.at <= now + timedelta(minutes=5)]
+        assert newest(files, store, now) == max(past, default=None)
+    assert newest([], "sqlite", now) is None
+
+
+def test_copies_that_somebody_encrypted_are_listed_and_not_counted() -> None:
+    """They are backups to a person, and none that the gateway made and may remove."""
+    names = ["sqlite-20260101T000000Z.db", "sqlite-20260102T000000Z.db.gpg"]
+    assert len(listed(names)) == 2
+    assert [str(one) for one in listed(names, "sqlite", ".db")] == names[:1]
+    assert newest(names, "sqlite", NOW, ".db") == listed(names)[0]
 
 
 def test_two_backups_of_one_second_have_two_names() -> None:

@@ -233,6 +233,16 @@ def test_the_environment_is_recognised_by_its_aliases(
     assert sources(config)["STORAGE_ENVIRONMENT"][1] == source
 
 
+def test_a_file_does_not_talk_a_server_out_of_production(tmp_path: Path) -> None:
+    """What the process is told comes before what the file says, under whichever of the names."""
+    env_file = tmp_path / ".env"
+    env_file.write_text("ENVIRONMENT=development\n")
+    there = load_configuration(REGISTRY, environ={"RAILWAY_ENVIRONMENT": "production"}, env_file=env_file)
+    assert there.settings.is_production
+    assert sources(there)["STORAGE_ENVIRONMENT"][1] == "RAILWAY_ENVIRONMENT"
+    assert not load_configuration(REGISTRY, environ={}, env_file=env_file).settings.is_production
+
+
 def test_database_url_names_the_store_by_its_scheme() -> None:
     """An alias stands in for STORAGE_BACKENDS; SQLAlchemy's driver suffix is dropped."""
     config = load({"DATABASE_URL": "sqlite+aiosqlite:///shrinkage.db"})

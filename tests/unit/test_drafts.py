@@ -35,6 +35,15 @@ def test_a_draft_becomes_the_file(tmp_path: Path) -> None:
     assert [path.name for path in target.parent.iterdir()] == ["file.db"]
 
 
+def test_every_directory_that_is_made_is_private(tmp_path: Path) -> None:
+    """Those between too, whatever the umask is; one that is there stays as it is."""
+    tmp_path.chmod(0o755)
+    with draft_of(tmp_path / "a" / "b" / "file.db") as draft:
+        draft.touch()
+    modes = [stat.S_IMODE((tmp_path / name).stat().st_mode) for name in ("", "a", "a/b")]
+    assert modes == [0o755, 0o700, 0o700]
+
+
 def test_a_failure_leaves_nothing(tmp_path: Path) -> None:
     """Neither the file nor its draft, nor what SQLite kept beside the draft."""
 

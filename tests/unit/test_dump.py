@@ -57,7 +57,7 @@ def _header(kinds: tuple[KindSpec, ...] = BUILTIN_KINDS) -> DumpHeader:
 
 
 @given(st.lists(rows(), max_size=8))
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow], max_examples=60)
 def test_every_value_of_every_type_comes_back(tmp_path: Path, given_rows: list[Row]) -> None:
     """Rows read from a backup are the rows that went in, and the backup verifies."""
     file = tmp_path / "x.jsonl.gz"
@@ -101,6 +101,12 @@ def _edit(lines: list[bytes]) -> list[bytes]:
     return [lines[0], lines[1].replace(b"M0", b"M9"), *lines[2:]]
 
 
+def _replaced(line: bytes, place: int, value: object) -> bytes:
+    row = json.loads(line)
+    row[place] = value
+    return json.dumps(row).encode()
+
+
 DAMAGES: dict[str, Callable[[list[bytes]], list[bytes]]] = {
     "an edited value": _edit,
     "a lost row": lambda lines: [*lines[:2], *lines[3:]],
@@ -110,6 +116,9 @@ DAMAGES: dict[str, Callable[[list[bytes]], list[bytes]]] = {
     "a line of rubbish": lambda lines: [*lines[:2], b"rubbish", *lines[2:]],
     "a row of no kind": lambda lines: [*lines[:2], b"[999" + lines[2][2:], *lines[3:]],
     "too few values": lambda lines: [*lines[:2], b'[0,"t",1,1,false,[]]', *lines[3:]],
+    "a version beyond all": lambda lines: [*lines[:2], _replaced(lines[2], 2, 10**30), *lines[3:]],
+    "a value beyond all": lambda lines: [*lines[:2], _replaced(lines[2], 5, [10**30] * 16), *lines[3:]],
+    "a place below none": lambda lines: [*lines[:2], _replaced(lines[2], 0, -1), *lines[3:]],
     "a row behind the end": lambda lines: [*lines, lines[1]],
     "a trailer of rubbish": lambda lines: [*lines[:-1], b"{}"],
 }
@@ -163,6 +172,11 @@ def test_other_files_are_refused(tmp_path: Path) -> None:
     file.write_bytes(gzip.compress(json.dumps(header).encode() + b"\n"))
     with pytest.raises(StoreCorruptError, match="upgrade"):
         check_dump(file)
+    for moment in ("2026-01-01T00:00:00", "0001-01-01T00:00:00+23:00", "now"):
+        other = header | {"version": 1, "taken_at": moment}
+        file.write_bytes(gzip.compress(json.dumps(other).encode() + b"\n"))
+        with pytest.raises(StoreCorruptError, match="damaged"):
+            check_dump(file)
     with pytest.raises(StoreError):
         check_dump(tmp_path / "missing")
 

@@ -8,6 +8,7 @@ config = context.config
 options = {
     "target_metadata": config.attributes.get("metadata"),
     "gateway_layout": config.attributes["layout"],
+    "gateway_made": config.attributes["made"],
     "version_table": config.attributes["version_table"],
     "version_table_schema": config.attributes["version_schema"],
     # Whoever hands over the connection, or puts the printed statements together, begins and ends the transaction.

@@ -45,9 +45,17 @@ def need_schemas(*schemas: str) -> None:
 
 
 def create(shape: TableShape) -> None:
-    """Create the table of a kind, with its indexes, and what cuts and protects it."""
-    layout = layout_here()
-    for statement in table_creation(table_from(shape, sa.MetaData(), layout.dialect), layout):
+    """Create the table of a kind, with its indexes, and what cuts and protects it, unless it is there.
+
+    A package that had a kind before it had revisions finds the table that was made from the kind. What it differs in
+    is looked at after all revisions.
+    """
+    layout, context = layout_here(), op.get_context()
+    table = table_from(shape, sa.MetaData(), layout.dialect)
+    context.opts["gateway_made"].add(table.fullname)
+    if not context.as_sql and sa.inspect(op.get_bind()).has_table(table.name, schema=table.schema):
+        return
+    for statement in table_creation(table, layout):
         op.execute(statement)
 
 

@@ -25,14 +25,16 @@ from gateway.records import TRADES, KindSpec, Row, Text, Time
 from gateway.records.builtin import BUILTIN_KINDS
 from gateway.records.kind import LogRecord
 from gateway_postgres.backup import backup_of
+from gateway_postgres.maintain import maintain
+from gateway_postgres.operators import connected
 from gateway_postgres.plugin import open_store
 from gateway_postgres.schema import schema_of
 from gateway_postgres.settings import PostgresSettings
 from gateway_sqlite import backup as sqlite_backup
 from gateway_sqlite.settings import SqliteSettings
 from tests.plugins.postgres.operating import TENANTS, context_of, fill, rows_of_two
-from tests.prepared import PreparedDatabases
-from tests.servers import Database, PgBouncer
+from tests.prepared import PreparedDatabases, make_schema
+from tests.servers import Database, PgBouncer, TimescaleServer
 
 
 class Parcel(LogRecord):
@@ -247,7 +249,6 @@ def test_kinds_that_nobody_registered_are_not_lost(
         backup_of(context).write(tmp_path / "x.jsonl.gz")
     prepared_database.execute("DELETE FROM bots_core.parcels")
     from gateway.records.stamp import Stamper
-    from gateway_postgres.operators import connected
     from gateway_postgres.portable import write_all
 
     with connected(wider) as connection, connection.transaction():
@@ -305,3 +306,40 @@ def test_a_database_without_a_schema_is_said(postgres_database: Database, tmp_pa
     """Rather than an empty backup."""
     with pytest.raises(SchemaError, match="upgrade"):
         backup_of(context_of(postgres_database.superuser_url)).write(tmp_path / "x.jsonl.gz")
+
+
+@pytest.fixture
+def hypertables(timescale: TimescaleServer) -> Iterator[OpenContext]:
+    """A database with TimescaleDB, and an operator who may do everything."""
+    database = timescale.database()
+    try:
+        make_schema(database)
+        yield context_of(database.app_url, database.superuser_url)
+    finally:
+        database.drop()
+
+
+@pytest.mark.anyio
+async def test_hypertables_are_backed_up_like_tables(
+    hypertables: OpenContext, empty: OpenContext, tmp_path: Path
+) -> None:
+    """Their chunks are no tables of unknown kinds; the rows go to a server without the extension, and back."""
+    rows = rows_of_two(5)
+    await fill(hypertables, rows)
+    source, back = tmp_path / "x.jsonl.gz", tmp_path / "back.jsonl.gz"
+    backup_of(hypertables).write(source)
+    assert _sorted(rows_of(source, BUILTIN_KINDS)) == _last(rows)
+    assert backup_of(empty).restore(source).ok
+    backup_of(empty).write(back)
+    with pytest.raises(SchemaError, match="rows already"):
+        backup_of(hypertables).restore(back)
+    with connected(hypertables) as connection:
+        connection.execute("DELETE FROM bots_core.trades")
+        connection.execute("DELETE FROM bots_core.positions")
+        connection.execute("DELETE FROM gateway.moved_rows")
+    assert backup_of(hypertables).restore(back).ok
+    again = tmp_path / "again.jsonl.gz"
+    backup_of(hypertables).write(again)
+    assert _sorted(rows_of(again, BUILTIN_KINDS)) == _last(rows)
+    maintain(hypertables, False)
+    assert maintain(hypertables, True) == []

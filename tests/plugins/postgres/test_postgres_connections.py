@@ -369,6 +369,40 @@ async def test_idle_connections_that_died_are_replaced_unseen(
     assert not before & after
 
 
+async def test_a_read_outside_transactions_survives_dead_connections(
+    readers: MakeReaders, postgres_database: Database
+) -> None:
+    """A single statement is read again on another connection when the one it got turns out to be dead."""
+    pool = await readers(kept=2, extra=0)
+    before = set(await asyncio.gather(pool.run(_pid), pool.run(_pid)))
+    postgres_database.execute(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'storage-gateway pg'"
+    )
+    after = set(await asyncio.gather(pool.run(_pid), pool.run(_pid), pool.run(_pid)))
+    assert not before & after
+    assert pool.facts()["pool_open"] <= 2
+
+
+async def test_a_read_outside_transactions_leaves_none_open(readers: MakeReaders) -> None:
+    """What fails is translated and leaves a clean connection; what begins a transaction loses its connection."""
+    pool = await readers(kept=1, extra=0)
+
+    async def fail(connection: Connection) -> None:
+        await connection.execute("SELECT 1/0")
+
+    async def begin(connection: Connection) -> None:
+        await connection.execute("BEGIN")
+        raise InvalidRecordError("on purpose")
+
+    first = await pool.run(_pid)
+    with pytest.raises(StoreError, match="pg:"):
+        await pool.run(fail)
+    assert await pool.run(_pid) == first
+    with pytest.raises(InvalidRecordError, match="on purpose"):
+        await pool.run(begin)
+    assert await pool.run(_pid) != first
+
+
 async def test_connections_beyond_those_kept_end_with_serverless(
     readers: MakeReaders, postgres_database: Database
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -71,6 +72,7 @@ def test_a_login_as_it_should_be_has_nothing_to_say() -> None:
         ({"unsafe": ("fsync",)}, "durability", Level.FAIL),
         ({"autovacuum": False}, "autovacuum", Level.FAIL),
         ({"skew": -30.0}, "server's clock", Level.WARN),
+        ({"limit": 15}, "pool", Level.WARN),
     ],
 )
 def test_each_fault_of_a_login_is_found(change: dict[str, object], subject: str, level: Level) -> None:
@@ -155,9 +157,13 @@ def _found(context: OpenContext) -> dict[str, Finding]:
 
 
 def test_a_new_store_is_as_it_should_be(prepared_database: Database) -> None:
-    """As the bot and as the operator, nothing needs to be done."""
+    """As the bot and as the operator, nothing needs to be done; that a server for tests is hasty is seen."""
+    safe = ("fsync", "full_page_writes", "synchronous_commit")
+    hasty = {name for name in safe if prepared_database.execute(f"SHOW {name}") == [("off",)]}
     for admin in (None, prepared_database.admin_url, prepared_database.superuser_url):
         found = _found(context_of(prepared_database.app_url, admin))
+        unsafe = found.pop("durability", None)
+        assert {name for name in safe if unsafe is not None and name in unsafe.sentence} == hasty
         assert [one for one in found.values() if one.level is not Level.OK] == []
         assert found["role"].sentence == "gw_app is bound by row security; member of: app"
         assert found["version"].sentence.startswith("PostgreSQL 1")
@@ -175,6 +181,17 @@ def test_a_login_that_may_too_much_is_found(prepared_database: Database, login: 
     assert _found(in_production)[subject].level is (Level.FAIL if login == "superuser_url" else Level.WARN)
 
 
+def test_a_limit_of_connections_counts(prepared_database: Database) -> None:
+    """Of the database, as of the login; behind a pooler it is the pooler's business."""
+    name = prepared_database.name
+    prepared_database.execute(f'ALTER DATABASE "{name}" CONNECTION LIMIT 12')
+    found = _found(context_of(prepared_database.app_url))["pool"]
+    assert (found.level, "12" in found.sentence) == (Level.WARN, True)
+    smaller = context_of(prepared_database.app_url, pool_size=2, max_overflow=1)
+    assert _found(smaller)["pool"].level is Level.OK
+    assert _worst(judge_login("s", replace(LOGIN, limit=3, pooled=True), SIZE, production=True)) == {}
+
+
 def test_a_pooler_is_noticed(prepared_database: Database, pgbouncer: PgBouncer) -> None:
     """And everything else is found through it as well."""
     found = _found(context_of(pgbouncer.url_of(prepared_database.app_url)))
@@ -189,6 +206,20 @@ def test_a_server_that_cannot_be_reached_is_a_finding() -> None:
     assert "s3cret" not in found[0].sentence
     both = examine(context_of("postgresql://bot@127.0.0.1:1/none", "postgresql://op@127.0.0.1:1/none"))
     assert len(both) == 2
+
+
+def test_a_server_that_hangs_is_asked_once() -> None:
+    """Without another login to try there is one finding, and nobody waits for a second timeout."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        listener.setblocking(False)
+        port = listener.getsockname()[1]
+        found = examine(context_of(f"postgresql://bot@127.0.0.1:{port}/none", connect_timeout=1))
+        assert [(one.subject, one.level) for one in found] == [("store postgres: reachable", Level.FAIL)]
+        listener.accept()[0].close()
+        with pytest.raises(BlockingIOError):
+            listener.accept()
 
 
 def test_a_database_without_a_schema_is_examined_all_the_same(postgres_database: Database) -> None:

@@ -284,7 +284,17 @@ def test_an_id_tells_the_version_it_was_made_with(version: int, other: int) -> N
 
 @pytest.mark.parametrize(
     "record_id",
-    ["", "mine", "log-00001", "0" * 32, "f" * 32, OWN_ID.upper(), OWN_ID + "0", OWN_ID[:-1], OWN_ID[:-1] + "\n"],
+    [
+        "",
+        "mine",
+        "log-00001",
+        "0" * 32,
+        "f" * 32,
+        OWN_ID.upper(),
+        OWN_ID + "0",
+        OWN_ID[:-1],
+        OWN_ID[:-1] + "\n",
+    ],
 )
 def test_other_ids_are_not_the_gateways(record_id: str) -> None:
     """Ids of people, and ids that are nearly of the form, count as neither made by the gateway nor with a version."""

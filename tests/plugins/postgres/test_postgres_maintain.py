@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from urllib.parse import urlsplit
 
 import psycopg
 import pytest
@@ -116,6 +119,30 @@ def test_a_table_in_use_is_left_for_the_next_run(context: OpenContext, prepared_
         assert any("alone, for it is in use" in one for one in done)
         other.rollback()
     assert any("vacuumed and analysed bots_core.trades_p" in one for one in maintain(context, False))
+
+
+@pytest.fixture
+def operator_url(prepared_database: Database) -> Iterator[str]:
+    """The login that the documentation tells an operator to have: with the owner's rights, and in the admin group."""
+    name = f"operator_{secrets.token_hex(4)}"
+    prepared_database.execute(
+        f"CREATE ROLE {name} LOGIN NOSUPERUSER NOBYPASSRLS PASSWORD '{name}' IN ROLE gateway_admin, gw_owner"
+    )
+    parts = urlsplit(prepared_database.superuser_url)
+    yield parts._replace(netloc=f"{name}:{name}@{parts.netloc.rpartition('@')[2]}").geturl()
+    prepared_database.execute(f"DROP ROLE {name}")
+
+
+def test_the_documented_login_may_do_everything(prepared_database: Database, operator_url: str) -> None:
+    """No superuser is needed: rows of all tenants go, and worn tables are vacuumed."""
+    assert BOOKS.retention is not None
+    context = context_of(prepared_database.app_url, operator_url)
+    asyncio.run(fill(context, [*rows_of_two(200), *_books(BOOKS.retention + timedelta(days=2))]))
+    prepared_database.execute("DELETE FROM bots_core.trades", "SELECT pg_stat_force_next_flush()")
+    done = maintain(context, False)
+    assert any(one.startswith("removed 2 rows of order_book_snapshots") for one in done)
+    assert any(one.startswith("vacuumed and analysed bots_core.trades_p") for one in done)
+    assert maintain(context, True) == []
 
 
 @pytest.mark.parametrize("login", ["app_url", "owner_url", "admin_url"])

@@ -12,7 +12,8 @@ from gateway.backend import Group, KeyRef, Step, Update
 from gateway.conformance.kinds import PROBE_COUNTER, PROBE_LOG, PROBE_STATE
 from gateway.errors import InvalidRecordError
 from gateway.records import KindSpec, Row
-from gateway_postgres.merging import Place, merge, newest, place_of, reads_of, runs_of
+from gateway.records.kind import Shape
+from gateway_postgres.merging import Place, holds_of, merge, newest, place_of, runs_of
 
 KINDS = {"probe_log": PROBE_LOG, "probe_counter": PROBE_COUNTER}
 State = dict[Place, Row]
@@ -102,7 +103,7 @@ def test_the_guard_decides_what_is_not_known(steps: list[Step], stored: State) -
     """
     after = dict(stored)
     superseded, updated = _one_by_one(steps, after)
-    read = {(*run, key) for run, keys in reads_of(steps).items() for key in keys}
+    read = {(*run, key) for run, keys in holds_of(steps, lambda _: False).items() for key in keys}
     merged = merge(steps, {place: stored.get(place) for place in read})
     guarded, kept = dict(stored), {}
     for place, row in merged.rows.items():
@@ -132,19 +133,24 @@ def test_the_newest_of_each_key_stays(rows: list[Row]) -> None:
 
 @given(rows=st.lists(_rows(), max_size=8))
 def test_all_writers_take_the_same_turn(rows: list[Row]) -> None:
-    """Kinds and tenants come in one order, whatever the order of the rows, and no row is left out."""
+    """Logs come before states, kinds and tenants in one order, whatever that of the rows; no row is left out."""
     runs = runs_of(rows)
-    names = [(kind.schema, kind.name, tenant) for kind, tenant in runs]
+    names = [(kind.shape is not Shape.LOG, kind.schema, kind.name, tenant) for kind, tenant in runs]
     assert names == sorted(set(names))
     assert sorted(row for run in runs.values() for row in map(str, run)) == sorted(map(str, rows))
     assert list(runs_of(rows[::-1])) == list(runs)
 
 
-def test_reads_are_gathered_in_order() -> None:
-    """What several updates read is read once, kinds and keys in the order that all writers share."""
-    refs = (KeyRef(PROBE_STATE, ("b", 1)), KeyRef(PROBE_COUNTER, ("x",)), KeyRef(PROBE_STATE, ("a", 2)))
-    steps = [Update("t", refs, lambda _: ()), Update("t", refs[:1], lambda _: ())]
-    assert list(reads_of(steps).items()) == [
+def test_what_is_held_is_gathered_in_order() -> None:
+    """What updates read and what states are written is held once: logs first, kinds and keys in a shared order."""
+    refs = (KeyRef(PROBE_STATE, ("b", 1)), KeyRef(PROBE_COUNTER, ("x",)), KeyRef(PROBE_LOG, ("id",)))
+    logs = [_row(PROBE_LOG, tenant, "other", 1, 1) for tenant in "tu"]
+    row = Row(PROBE_STATE, "t", 1, 1, False, ("a", 2, *[None] * (len(PROBE_STATE.fields) - 2)))
+    updates = (Update("t", refs, lambda _: ()), Update("t", refs[:1], lambda _: ()))
+    steps: list[Step] = [*updates, row, Group((row, *logs))]
+    assert list(holds_of(steps, lambda row: row.tenant == "u").items()) == [
+        ((PROBE_LOG, "t"), [("id",)]),
+        ((PROBE_LOG, "u"), []),
         ((PROBE_COUNTER, "t"), [("x",)]),
         ((PROBE_STATE, "t"), [("a", 2), ("b", 1)]),
     ]

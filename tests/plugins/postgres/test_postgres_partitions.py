@@ -12,7 +12,9 @@ import pytest
 from gateway.records import ORDER_BOOK_SNAPSHOTS
 from gateway.records.builtin import BUILTIN_KINDS
 from gateway.sql.intervals import Interval, Span, missing, partition_name
-from gateway_postgres.partitions import Chore, Connection, Task, apply, plan, timescale_sentence
+from gateway_postgres.examine import examine
+from gateway_postgres.partitions import Chore, Connection, Task, apply, plan
+from tests.plugins.postgres.operating import context_of
 from tests.plugins.postgres.schemas import OTHER, TENANT, insert, schema_for
 from tests.servers import Database, PgBouncer, TimescaleServer
 
@@ -84,8 +86,8 @@ def test_a_bot_makes_partitions(prepared_database: Database, pgbouncer: PgBounce
     assert schema_for(prepared_database.owner_url).check() == []
 
 
-def test_who_only_looks_makes_partitions_in_no_other_way(prepared_database: Database) -> None:
-    """What the function runs with cannot be bent: names are looked up in the database's own schemas alone."""
+def test_the_function_cannot_be_bent(prepared_database: Database) -> None:
+    """Its names are looked up in the database's own schemas alone."""
     prepared_database.execute("CREATE SCHEMA evil AUTHORIZATION gw_app")
     _back(prepared_database, days=0)
     with psycopg.connect(prepared_database.app_url, autocommit=True) as bot:
@@ -146,8 +148,8 @@ def test_a_busy_table_is_left_for_the_next_time(prepared_database: Database) -> 
     ):
         reader.execute("SELECT count(*) FROM bots_core.trades")
         rows = bot.execute("SELECT name, outcome FROM gateway.make_partitions()").fetchall()
-    assert len(rows) == 4
-    assert all("busy" in outcome for _, outcome in rows)
+    assert len(rows) == 1, "one that is busy is not asked for again and again, while others are kept waiting"
+    assert "busy" in rows[0][1]
 
 
 def test_rows_of_other_times_are_taken(prepared_database: Database, superuser: Connection) -> None:
@@ -188,6 +190,30 @@ def test_rows_in_the_way_of_a_partition_are_moved(prepared_database: Database, s
         "trades", Interval.MONTH.floor(NOW), Interval.MONTH
     )
     assert len(_bounds(prepared_database)) == 4
+
+
+def test_partitions_belong_to_the_owner_of_their_table(
+    prepared_database: Database, superuser: Connection
+) -> None:
+    """What a superuser's upkeep makes, the owner can drop one day."""
+    prepared_database.execute(insert("bots_core.trades", TENANT, "a", "2024-02-03"))
+    (chore,) = plan(superuser, BUILTIN_KINDS)
+    apply(superuser, chore)
+    owners = prepared_database.execute(
+        "SELECT DISTINCT tableowner::text FROM pg_tables WHERE tablename LIKE 'trades%'"
+    )
+    assert owners == [("gw_owner",)]
+    with psycopg.connect(prepared_database.owner_url) as owner:
+        owner.execute("DROP TABLE bots_core.trades_p202402")
+
+
+def test_who_only_looks_makes_no_partitions(prepared_database: Database) -> None:
+    """The group that reads may not have the database changed for it."""
+    with (
+        psycopg.connect(prepared_database.readonly_url) as reader,
+        pytest.raises(psycopg.errors.InsufficientPrivilege),
+    ):
+        reader.execute("SELECT * FROM gateway.make_partitions()")
 
 
 def test_an_owner_who_does_not_see_all_rows_is_told(prepared_database: Database) -> None:
@@ -269,9 +295,44 @@ def test_hypertables(timescale: TimescaleServer) -> None:
         with psycopg.connect(database.superuser_url, autocommit=True) as superuser:
             (chore,) = plan(superuser, BUILTIN_KINDS)
             assert (chore.task, chore.table, chore.rows) == (Task.DROP, "bots_core.order_book_snapshots", 1)
-            assert apply(superuser, chore) == ["dropped 1 chunks of bots_core.order_book_snapshots"]
-            assert "licence" in str(timescale_sentence(superuser))
+        with psycopg.connect(database.owner_url, autocommit=True) as owner:
+            owner.execute("SET search_path = bots_core")
+            assert apply(owner, chore) == ["dropped 1 chunks of bots_core.order_book_snapshots"]
         assert database.execute("SELECT record_id FROM bots_core.order_book_snapshots") == [("new",)]
+    finally:
+        database.drop()
+
+
+def test_chunks_stay_closed(timescale: TimescaleServer) -> None:
+    """Whoever opens the schema of the chunks opens every tenant's rows; `check` says so, and `upgrade` closes it."""
+    database = timescale.database()
+    try:
+        schema = schema_for(database.owner_url)
+        schema.upgrade()
+        database.execute("GRANT USAGE ON SCHEMA gateway_chunks TO gateway_app, PUBLIC")
+        assert schema.check() == [
+            "PUBLIC, gateway_app may look into schema gateway_chunks, past the policies of the tables: "
+            "run `gateway schema upgrade`"
+        ]
+        assert schema.upgrade() == ["took the rights on schema gateway_chunks from PUBLIC, gateway_app"]
+        assert schema.check() == []
+    finally:
+        database.drop()
+
+
+def test_the_licence_of_the_extension_is_said(timescale: TimescaleServer) -> None:
+    """`gateway doctor` names version and licence, and what the Apache edition leaves out."""
+    database = timescale.database()
+    try:
+        schema_for(database.owner_url).upgrade()
+        said = next(
+            one.sentence
+            for one in examine(context_of(database.app_url))
+            if one.subject.endswith("extensions")
+        )
+        licence = database.execute("SHOW timescaledb.license")[0][0]
+        assert f"licence {licence}" in said
+        assert ("without compression" in said) == (licence == "apache")
     finally:
         database.drop()
 

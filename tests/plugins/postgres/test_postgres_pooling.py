@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from decimal import Decimal
 from pathlib import Path
 from typing import Any, Final
 
@@ -149,7 +150,9 @@ async def _be_refused_by_the_server(gateway: Gateway) -> None:
     """Send what only the server refuses: a row of nobody."""
     (store,) = gateway.engine.stores.values()
     stamper = gateway.engine.stamper
-    row = stamper.stamp(POSITIONS, Position(condition_id="bad", side="YES", entry_price=1, opened_at=NOW))
+    row = stamper.stamp(
+        POSITIONS, Position(condition_id="bad", side="YES", entry_price=Decimal(1), opened_at=NOW)
+    )
     with pytest.raises(GatewayError):
         await store.write(WriteBatch((row._replace(tenant="nobody"),)))
 
@@ -157,12 +160,12 @@ async def _be_refused_by_the_server(gateway: Gateway) -> None:
 CALLS: Final[dict[str, Callable[[Gateway], Awaitable[Any]]]] = {
     "one row": lambda g: g.save_position(condition_id="c", side="YES", entry_price=1, opened_at=NOW),
     "many rows": lambda g: g.put_many(
-        [Position(condition_id=f"c{at}", side="YES", entry_price=1, opened_at=NOW) for at in range(50)]
+        [Position(condition_id=f"c{at}", side="YES", entry_price=Decimal(1), opened_at=NOW) for at in range(50)]
     ),
     "a log": lambda g: g.insert_trade(market_name="M", action="buy", side="YES", price=1, amount=1),
     "a log with an id of its own": lambda g: g.record_event(record_id="own", session_id="s", event_type="e"),
     "several kinds": lambda g: g.put_many(
-        [Position(condition_id="p", side="YES", entry_price=1, opened_at=NOW), Event(session_id="s", event_type="e", timestamp=NOW)]
+        [Position(condition_id="p", side="YES", entry_price=Decimal(1), opened_at=NOW), Event(session_id="s", event_type="e", timestamp=NOW)]
     ),
     "an update": lambda g: g.update_daily_stats("2026-03-12", trade_count_delta=1),
     "two kinds at once": lambda g: g.close_position("held", "why"),
@@ -195,7 +198,7 @@ async def test_nothing_is_left_for_the_next_client(door: Door) -> None:
 
 
 def _position(gateway: Gateway, market: str) -> Row:
-    record = Position(condition_id=market, side="YES", entry_price=1, opened_at=NOW)
+    record = Position(condition_id=market, side="YES", entry_price=Decimal(1), opened_at=NOW)
     return gateway.engine.stamper.stamp(POSITIONS, record)
 
 

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 import asyncpg
 import psycopg
 import pytest
+from sqlalchemy import Engine, event
 
 from gateway.errors import SchemaError, SchemaTooNewError, StoreBusyError, StoreError
-from gateway.records import TRADES
+from gateway.records import TRADES, KindSpec
 from gateway.records.builtin import BUILTIN_KINDS
 from gateway.sql.migrations import HEAD
 from gateway_postgres.presence import missing_from
@@ -158,6 +160,7 @@ def test_sql_for_review_does_what_upgrade_does(postgres_server: PostgresServer) 
             "CREATE POLICY",
             "PARTITION BY RANGE",
             "GRANT SELECT, INSERT",
+            "SET LOCAL lock_timeout",
         ):
             assert part in script
 
@@ -281,6 +284,42 @@ def test_a_column_of_another_type_is_left_to_a_person(postgres_database: Databas
         schema.upgrade()
 
 
+def test_looking_costs_a_dozen_queries(postgres_database: Database) -> None:
+    """`check` asks the catalogs for all tables together: forty kinds more cost not one query more."""
+
+    def queries(*more: KindSpec) -> int:
+        schema = schema_for(postgres_database.owner_url, *more)
+        schema.upgrade()
+        asked: list[str] = []
+
+        def count(_connection: object, _cursor: object, statement: str, *_rest: object) -> None:
+            asked.append(statement)
+
+        event.listen(Engine, "before_cursor_execute", count)
+        try:
+            assert schema.check() == []
+        finally:
+            event.remove(Engine, "before_cursor_execute", count)
+        return len(asked)
+
+    few = queries()
+    assert few <= 14
+    assert queries(*(replace(shipments(), name=f"shipments_{number}") for number in range(40))) == few
+
+
+@pytest.mark.anyio
+async def test_opening_looks_twice(prepared_database: Database) -> None:
+    """The quick look asks two queries, however many kinds and tables there are."""
+    connection = await asyncpg.connect(prepared_database.app_url)
+    asked: list[str] = []
+    connection.add_query_logger(lambda record: asked.append(record.query))
+    try:
+        assert await missing_from(connection, BUILTIN_KINDS) is None
+    finally:
+        await connection.close()
+    assert len(asked) == 2
+
+
 DAMAGE = {
     "ALTER TABLE bots_core.trades DISABLE ROW LEVEL SECURITY": "row security of bots_core.trades is off",
     "ALTER TABLE ai_core.candles NO FORCE ROW LEVEL SECURITY": "does not bind its owner",
@@ -305,6 +344,16 @@ DAMAGE = {
     "REVOKE SELECT ON gateway.gateway_kinds FROM gateway_app": "gateway_app lacks rights on gateway.gateway_kinds",
     "ALTER TABLE gateway.moved_rows NO FORCE ROW LEVEL SECURITY": "row security of gateway.moved_rows",
     "DELETE FROM gateway.partitioned_tables": "partitions of bots_core.trades are to be by month",
+    "DROP TABLE gateway.moved_rows": "table gateway.moved_rows is missing",
+    "DROP TABLE gateway.partitioned_tables": "table gateway.partitioned_tables is missing",
+    "DROP TABLE gateway.gateway_kinds": "table gateway.gateway_kinds is missing",
+    "DROP FUNCTION gateway.partition_bounds(regclass)": "function gateway.partition_bounds is missing",
+    "UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'bots_core.ix_positions__is_open'::regclass": (
+        "index ix_positions__is_open is missing"
+    ),
+    "DROP INDEX bots_core.ix_positions__is_open; CREATE INDEX ix_positions__is_open ON bots_core.positions (is_open)": (
+        "index ix_positions__is_open was altered"
+    ),
 }
 
 
@@ -394,6 +443,36 @@ def test_a_table_in_use_makes_an_upgrade_give_way(
         with pytest.raises(StoreBusyError):
             schema.upgrade()
     assert schema.upgrade() == ["forced row security of bots_core.trades"]
+
+
+def test_an_upgrade_does_not_wait_for_another_for_ever(
+    postgres_database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who holds the lock of the schema and never ends is waited for up to a limit; then the upgrade says that it is busy."""
+    monkeypatch.setattr("gateway.sql.postgres._LOCK_WAIT", "SET LOCAL lock_timeout = '100ms'")
+    schema = schema_for(postgres_database.owner_url)
+    with psycopg.connect(postgres_database.owner_url) as other:
+        other.execute("SELECT pg_advisory_xact_lock(hashtextextended('gateway.schema', 0))")
+        with pytest.raises(StoreBusyError):
+            schema.upgrade()
+    assert _tables(postgres_database) == set()
+    assert schema.upgrade() == FRESH
+
+
+def test_a_limit_for_queries_does_not_stop_an_upgrade(postgres_database: Database) -> None:
+    """A database may end every query after a moment; an upgrade that has to wait longer is let finish."""
+    postgres_database.execute(
+        f'ALTER DATABASE "{postgres_database.name}" SET statement_timeout = 300',
+        f'ALTER DATABASE "{postgres_database.name}" SET lock_timeout = 300',
+    )
+    with psycopg.connect(postgres_database.owner_url) as limited, pytest.raises(psycopg.errors.QueryCanceled):
+        limited.execute("SELECT pg_sleep(1)")
+    with psycopg.connect(postgres_database.owner_url) as other:
+        other.execute("SELECT pg_advisory_xact_lock(hashtextextended('gateway.schema', 0))")
+        release = threading.Timer(0.8, other.rollback)
+        release.start()
+        assert schema_for(postgres_database.owner_url).upgrade() == FRESH
+        release.join()
 
 
 def test_settings_choose_how_tables_are_cut(postgres_database: Database) -> None:

@@ -214,7 +214,7 @@ CALLS: Final[dict[str, list[Call]]] = {
     ],
     "put_many": [
         lambda g: g.put_many(
-            [Position(condition_id=f"p{at}", side="NO", entry_price=5, opened_at=NOW) for at in range(4)]
+            [Position(condition_id=f"p{at}", side="NO", entry_price=Decimal(5), opened_at=NOW) for at in range(4)]
             + [Event(record_id=f"e{at}", session_id="smine", event_type="y", timestamp=NOW) for at in range(4)]
             + [
                 Candle(symbol=f"c{at}", interval="1m", timestamp=NOW, open=5, high=5, low=5, close=5)

@@ -12,7 +12,7 @@ import pytest
 from gateway.backend import KeyRef, Update
 from gateway.conformance.kinds import PROBE_COUNTER, PROBE_LOG, PROBE_STATE, UNREGISTERED
 from gateway.conformance.rows import FIRST_VERSION, Scribe, group, increment, minutes, total_of
-from gateway.errors import CapabilityError, InvalidRecordError
+from gateway.errors import CapabilityError, InvalidRecordError, WriteRejectedError
 from gateway.records import CANDLES, Row
 from gateway.records.codec import to_micros
 from gateway.records.stamp import Stamper, row_of
@@ -118,9 +118,37 @@ def test_a_row_that_cannot_be_bound_stores_nothing(lab: Laboratory) -> None:
     scribe = lab.scribe()
     good = scribe.state("good")
     bad = good._replace(values=("bad", 1, *good.values[2:3], 5, *good.values[4:]))
-    with pytest.raises(asyncpg.DataError):
+    with pytest.raises(WriteRejectedError, match="another type"):
         lab.write(good, bad)
     assert lab.stored(PROBE_STATE, scribe.tenant) == []
+
+
+def test_fresh_rows_again_do_not_break_the_callers_transaction(lab: Laboratory) -> None:
+    """Rows that are stored already fail no statement inside a transaction of the caller's: it can be committed."""
+    scribe = lab.scribe()
+    rows, more = _fresh(scribe, 3), scribe.state("more")
+    lab.write(rows[0])
+
+    async def all_in_one() -> None:
+        async with lab.main.transaction():
+            for part in (rows[:1], rows, [*rows, more]):
+                assert (await write(lab.main, part)).superseded == {}
+
+    lab.run(all_in_one())
+    assert {row.key for row in lab.stored(PROBE_LOG, scribe.tenant)} == {row.key for row in rows}
+    assert lab.stored(PROBE_STATE, scribe.tenant) == [more]
+
+
+def test_a_batch_with_one_stored_row_stores_the_others(lab: Laboratory) -> None:
+    """Fresh rows of which one is stored already, as after a lost answer, end stored, also beside rows of other kinds."""
+    scribe = lab.scribe()
+    rows, beside = _fresh(scribe, 6), scribe.state("beside")
+    lab.write(rows[1])
+    assert lab.write(*rows[:3]).superseded == {}
+    lab.write(rows[4])
+    assert lab.write(beside, *rows[3:]).superseded == {}
+    assert {row.key for row in lab.stored(PROBE_LOG, scribe.tenant)} == {row.key for row in rows}
+    assert lab.stored(PROBE_STATE, scribe.tenant) == [beside]
 
 
 def test_a_transaction_of_the_caller_is_used(lab: Laboratory) -> None:

@@ -11,12 +11,13 @@ import subprocess
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import closing
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
 from gateway.backend import OpenContext, WriteBatch
+from gateway.backups import listed
 from gateway.dump import DumpHeader, dumped, write_dump
 from gateway.errors import (
     SchemaError,
@@ -26,15 +27,12 @@ from gateway.errors import (
     StoreReadOnlyError,
     StoreUnavailableError,
 )
-from gateway.findings import Level
 from gateway.records import TRADES, KindSpec, Row, Text, Time
 from gateway.records.builtin import BUILTIN_KINDS
 from gateway.records.kind import LogRecord
 from gateway.records.stamp import Stamper
 from gateway_sqlite.backend import SqliteBackend
 from gateway_sqlite.backup import SqliteBackup, backup_of
-from gateway_sqlite.examine import FileFacts, examine, judge
-from gateway_sqlite.maintain import LONG_LOG, maintain
 from gateway_sqlite.schema import schema_of
 
 BOT = """
@@ -156,11 +154,16 @@ async def test_a_damaged_backup_is_found_and_not_restored(
     backup.write(tmp_path / "torn.db")
     with closing(sqlite3.connect(tmp_path / "edited.db")) as connection, connection:
         connection.execute("UPDATE trades SET market_name = 'ETH' WHERE rowid = 5")
-    assert "digest" in backup.verify(tmp_path / "edited.db").problems[0]
+        connection.execute("UPDATE trades SET digest = 'text' WHERE rowid = 6")
+    problems = backup.verify(tmp_path / "edited.db").problems
+    assert len([one for one in problems if "does not give its digest" in one]) == 2
     with (tmp_path / "torn.db").open("r+b") as file:
         file.seek(8 * 4096)
         file.write(os.urandom(4096 * 3))
-    for name in ("edited.db", "torn.db"):
+    assert backup.verify(tmp_path / "torn.db").problems
+    (tmp_path / "cut.db").write_bytes((tmp_path / "edited.db").read_bytes()[: 4096 * 6])
+    assert "read to its end" in backup.verify(tmp_path / "cut.db").problems[0]
+    for name in ("edited.db", "torn.db", "cut.db"):
         for old in path.parent.glob("gateway.db*"):
             old.unlink()
         with pytest.raises(StoreCorruptError):
@@ -312,84 +315,46 @@ async def test_a_killed_restore_leaves_nothing(
     assert backup.restore(tmp_path / "copy.db").rows["trades"] == 1500
 
 
-@pytest.mark.anyio
-async def test_maintain_removes_what_retention_has_outlived(
-    context: MakeContext, opened: OpenStore, path: Path
-) -> None:
-    """Rows past the retention of their kind go, of all tenants; the others stay, and a dry run changes nothing."""
-    kind = next(one for one in BUILTIN_KINDS if one.name == "order_book_snapshots")
-    assert kind.retention is not None
-    now, rows = datetime.now(UTC), []
-    for tenant in ("00000000-0000-0000-0000-000000000000", "11111111-1111-1111-1111-111111111111"):
-        for age in (kind.retention + timedelta(days=2), kind.retention - timedelta(days=2)):
-            record = kind.model.model_validate({"timestamp": now - age, "condition_id": "m"})
-            rows.append(Stamper(tenant).stamp(kind, record))
-    await _fill(opened, rows)
-    (would,) = maintain(context(), True)
-    assert would.startswith("would remove 2 rows of order_book_snapshots")
-    assert _rows_in(path, kind.name) == 4
-    assert maintain(context(), False)[0].startswith("removed 2 rows of order_book_snapshots")
-    assert _rows_in(path, kind.name) == 2
-    assert maintain(context(), True) == []
+HELD = """
+import sys
+from pathlib import Path
+import gateway_sqlite.backup as module
+from gateway.backend import OpenContext
+from gateway.records.builtin import BUILTIN_KINDS
+from gateway_sqlite.settings import SqliteSettings
+real = module.Copy.check
+def check(*arguments):
+    print("copied", flush=True)
+    sys.stdin.readline()
+    return real(*arguments)
+module.Copy.check = check
+context = OpenContext("sqlite", SqliteSettings(), BUILTIN_KINDS, Path(sys.argv[1]))
+module.backup_of(context).write(Path(sys.argv[2]))
+"""
 
 
 @pytest.mark.anyio
-async def test_maintain_leaves_a_bot_alone(
-    context: MakeContext, opened: OpenStore, trades: Callable[[int], list[Row]]
-) -> None:
-    """Beside an open store everything is done, and the store goes on."""
-    store = await opened()
-    await store.gateway_write(WriteBatch(trades(200)))
-    assert len(maintain(context(), False)) == 2
-    await store.gateway_write(WriteBatch(trades(1)))
-    assert (await store.gateway_health()).ok
-
-
-@pytest.mark.anyio
-async def test_maintain_cuts_off_a_log_that_has_grown_too_long(
-    context: MakeContext, opened: OpenStore, trades: Callable[[int], list[Row]], path: Path, monkeypatch: pytest.MonkeyPatch
+async def test_a_killed_backup_leaves_nothing_that_looks_like_one(
+    backup: SqliteBackup, opened: OpenStore, trades: Callable[[int], list[Row]], tmp_path: Path,
+    start: Callable[..., subprocess.Popen[str]],
 ) -> None:  # fmt: skip
-    """Unless somebody still reads from it, which is said."""
-    monkeypatch.setattr("gateway_sqlite.maintain.LONG_LOG", 1000)
-    store = await opened()
-    await store.gateway_write(WriteBatch(trades(200)))
-    log = path.with_name("gateway.db-wal")
-    with closing(sqlite3.connect(path, isolation_level=None)) as reader:
-        reader.execute("BEGIN")
-        reader.execute("SELECT * FROM trades LIMIT 1").fetchone()
-        await store.gateway_write(WriteBatch(trades(10)))
-        assert "could not be cut off" in maintain(context(), False)[-1]
-        assert log.stat().st_size > 1000
-    assert "cut off" in maintain(context(), False)[-1]
-    assert log.stat().st_size == 0
+    """What was copied and not verified has no name that anybody would restore, and the store is free."""
+    await _fill(opened, trades(20))
+    target = tmp_path / "b" / "sqlite-20261121T150102Z.db"
+    child = start(HELD, tmp_path, target)
+    assert child.stdout is not None
+    assert child.stdout.readline() == "copied\n"
+    child.kill()
+    assert child.wait() == -signal.SIGKILL
+    left = [file.name for file in target.parent.iterdir()]
+    assert left
+    assert listed(left) == []
+    await _fill(opened, trades(1))
+    assert backup.write(target).rows["trades"] == 21
 
 
-def test_maintain_says_that_there_is_no_store(context: MakeContext, path: Path) -> None:
-    """And makes none."""
+def test_a_store_that_is_missing_makes_no_directory(backup: SqliteBackup, tmp_path: Path) -> None:
+    """Nothing is left of a backup that could not begin."""
     with pytest.raises(StoreUnavailableError, match="no store"):
-        maintain(context(), False)
-    assert not path.exists()
-
-
-def test_facts_become_findings() -> None:
-    """A long log, a hollow file and a network disk are worth a word; an ordinary file is not."""
-    plain = FileFacts(10 * 2**20, 2**20, 2**20)
-    assert {one.level for one in judge("s", plain)} == {Level.OK}
-    for facts, word in (
-        (replace(plain, log=LONG_LOG + 1), "log"),
-        (replace(plain, bytes=200 * 2**20, free=150 * 2**20), "space"),
-        (replace(plain, on_network="nfs4"), "disk"),
-    ):
-        (found,) = [one for one in judge("s", facts) if one.level is not Level.OK]
-        assert found.subject == f"s: {word}"
-        assert found.advice
-
-
-@pytest.mark.anyio
-async def test_a_real_file_is_examined(
-    context: MakeContext, opened: OpenStore, trades: Callable[[int], list[Row]]
-) -> None:
-    """A store in use has nothing wrong with it."""
-    assert examine(context()) == []
-    await _fill(opened, trades(3))
-    assert {one.level for one in examine(context())} == {Level.OK}
+        backup.write(tmp_path / "b" / "copy.db")
+    assert list(tmp_path.iterdir()) == []

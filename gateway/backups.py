@@ -6,18 +6,20 @@ A name is `<store>-<moment in UTC><suffix>`, `sqlite-20261121T150102Z.db`, so th
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from gateway.errors import ConfigurationError, SchemaError, StoreCorruptError
 from gateway.records.kind import KindSpec
+from gateway.records.row import Row
 from gateway.upkeep import BackupReport
 
 __all__ = [
     "BackupName",
     "free_name",
+    "kept_rows",
     "listed",
     "newest",
     "next_due",
@@ -173,6 +175,11 @@ def parse_interval(text: str) -> timedelta:
     if not 1 <= seconds <= _LONGEST.total_seconds():
         raise ConfigurationError(f"an interval between backups is one second to a year, not {text!r}")
     return timedelta(seconds=seconds)
+
+
+def kept_rows(rows: Iterable[Row]) -> Iterator[Row]:
+    """Yield the rows that a restore brings back: not those that tell of the one store they were in."""
+    return (row for row in rows if not row.kind.local)
 
 
 def refuse_unrestorable(report: BackupReport, kinds: Iterable[KindSpec]) -> None:

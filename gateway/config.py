@@ -23,6 +23,7 @@ from gateway.errors import ConfigurationError, PluginError, UnknownBackendError,
 from gateway.findings import Finding
 from gateway.guard import refuse
 from gateway.migration.phases import Phase
+from gateway.places import PLACES, parse_places
 from gateway.provenance import ConfigValue, gateway_values, store_values
 from gateway.records.kind import KindSpec
 from gateway.records.registry import KindRegistry
@@ -353,20 +354,27 @@ def _plan(settings: GatewaySettings, stores: Sequence[StoreConfig], registry: Pl
             f"{culprit} needs two stores, but only {stores[0].instance!r} is named; "
             f"name both in {BACKENDS}, the old one first"
         )
+    names = tuple(store.instance for store in stores)
+    places = parse_places(settings.places, names)
     for kind in shares:
-        _check_cutover(kind, registry.kinds)
+        _check_named(f"{PREFIX}CUTOVER", kind, registry.kinds)
+        if kind in places:
+            raise ConfigurationError(
+                f"{PREFIX}CUTOVER and {PLACES} both name {kind!r}; name it in one of them"
+            )
+    for kind in places:
+        _check_named(PLACES, kind, registry.kinds)
     kinds = {kind: KindPlan(phase, share) for kind, share in shares.items()}
-    return RoutingPlan(
-        tuple(store.instance for store in stores), KindPlan(phase), kinds, settings.mirror_mode
-    )
+    kinds |= {kind: KindPlan(own) for kind, own in places.items()}
+    return RoutingPlan(names, KindPlan(phase), kinds, settings.mirror_mode)
 
 
-def _check_cutover(name: str, kinds: KindRegistry) -> None:
+def _check_named(variable: str, name: str, kinds: KindRegistry) -> None:
     try:
         kind = kinds.get(name)
     except UnknownKindError as error:
-        raise UnknownKindError(f"{PREFIX}CUTOVER: {error}") from error
+        raise UnknownKindError(f"{variable}: {error}") from error
     if kind.companion_of is not None:
         raise ConfigurationError(
-            f"{PREFIX}CUTOVER names {name!r}, whose rows move with {kind.companion_of!r}; name that one"
+            f"{variable} names {name!r}, whose rows move with {kind.companion_of!r}; name that one"
         )

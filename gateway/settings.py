@@ -106,6 +106,11 @@ class GatewaySettings(BaseSettings):
         description="Kinds that the new store leads ahead of the phase, whole or for a share of their keys: "
         "`trades,positions:25%`.",
     )
+    places: str = Field(
+        default="",
+        description="Kinds that live in one store, or in both, whatever the phase of the others: "
+        "`tick_prices:questdb,trades:postgres+questdb`. Of two stores the first leads.",
+    )
     shadow_sample: Annotated[float, BeforeValidator(_share), Field(ge=0, le=1)] = Field(
         default=0.01,
         description="Share of reads that are repeated on the shadow store and compared: 0 to 1, or a "

@@ -126,9 +126,7 @@ class Session:
             for store, context in zip(configured, contexts, strict=True):
                 await opened.open(store.spec, context)
             # What a command writes, a cache in front of the store does not know of.
-            async with beside_caches(
-                [opened[name] for name in written], self.configuration.settings.timeout
-            ):
+            async with beside_caches([opened[name] for name in written], self.configuration.settings.timeout):
                 yield opened
         finally:
             await opened.close()

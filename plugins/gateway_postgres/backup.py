@@ -7,7 +7,7 @@ another release, another server or another backend.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
@@ -15,7 +15,7 @@ from typing import Final
 import psycopg
 
 from gateway.backend import OpenContext, RangeDigest
-from gateway.backups import refuse_unrestorable
+from gateway.backups import kept_rows, refuse_unrestorable
 from gateway.drafts import draft_of, file_error
 from gateway.dump import SUFFIX, DumpHeader, Tally, check_dump, dumped, is_dump, rows_of, write_dump
 from gateway.errors import SchemaError, StoreCorruptError, StoreReadOnlyError
@@ -43,6 +43,7 @@ class PostgresBackup:
     def __init__(self, context: OpenContext) -> None:
         self._context = context
         self._kinds = tuple(context.kinds)
+        self._kept = tuple(kind for kind in context.kinds if not kind.local)
         self._backend = context.instance
 
     def __repr__(self) -> str:
@@ -98,7 +99,7 @@ class PostgresBackup:
 
     def _readable(self, connection: PgConnection) -> list[KindSpec]:
         """Return the kinds to back up, after making sure that nothing is left out in silence."""
-        kinds = present_kinds(connection, self._kinds)
+        kinds = present_kinds(connection, self._kept)
         if not kinds:
             raise SchemaError("there are no tables yet; run `gateway schema upgrade`", backend=self._backend)
         _refuse_blinded(connection, kinds, self._backend)
@@ -135,17 +136,17 @@ class PostgresBackup:
         with connected(self._context) as connection, connection.transaction():
             self._claim(connection)
             tally = Tally()
-            write_all(connection, _tallied(rows_of(source, self._kinds), tally))
+            write_all(connection, _tallied(kept_rows(rows_of(source, self._kinds)), tally))
             self._compare(connection, tally, report)
         return report
 
     def _claim(self, connection: PgConnection) -> None:
         """Keep everybody else from writing until the transaction ends, and make sure that there is nothing yet."""
         _refuse_blinded(connection, self._kinds, self._backend)
-        tables = ", ".join(POSTGRES.table(kind) for kind in self._kinds)
+        tables = ", ".join(POSTGRES.table(kind) for kind in self._kept)
         connection.execute("SELECT set_config('lock_timeout', %s, true)", (_LOCK_TIMEOUT,))
         connection.execute(f"LOCK TABLE {tables} IN SHARE ROW EXCLUSIVE MODE".encode())
-        filled = [kind.name for kind in self._kinds if totals_of(connection, kind).rows]
+        filled = [kind.name for kind in self._kept if totals_of(connection, kind).rows]
         if filled:
             raise SchemaError(
                 f"there are rows already ({', '.join(filled)}); nothing was changed. Restore into a new database",
@@ -155,7 +156,7 @@ class PostgresBackup:
     def _compare(self, connection: PgConnection, tally: Tally, report: BackupReport) -> None:
         wrong = [
             kind.name
-            for kind in self._kinds
+            for kind in self._kept
             if totals_of(connection, kind) != tally.of(kind.name)
             or tally.of(kind.name).rows != report.rows.get(kind.name, 0)
         ]
@@ -183,7 +184,7 @@ def _rows(connection: PgConnection, kinds: Sequence[KindSpec]) -> Iterator[Row]:
         yield from read_all(connection, kind)
 
 
-def _tallied(rows: Iterator[Row], tally: Tally) -> Iterator[Row]:
+def _tallied(rows: Iterable[Row], tally: Tally) -> Iterator[Row]:
     for row in rows:
         tally.add(row.kind.name, row.digest)
         yield row

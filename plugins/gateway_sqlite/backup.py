@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Final
 
 from gateway.backend import OpenContext, RangeDigest
-from gateway.backups import parse_name, refuse_unrestorable
+from gateway.backups import kept_rows, parse_name, refuse_unrestorable
 from gateway.drafts import draft_of, file_error
 from gateway.dump import Tally, check_dump, is_dump, rows_of
 from gateway.errors import (
@@ -64,6 +64,7 @@ class SqliteBackup:
     ) -> None:
         self._path = path
         self._kinds = tuple(kinds)
+        self._kept = tuple(kind for kind in kinds if not kind.local)
         self._busy_timeout = busy_timeout
         self._backend = backend
         self._context = context
@@ -158,7 +159,7 @@ class SqliteBackup:
         with translated(self._backend), closing(connect(self._path, "rw", self._busy_timeout)) as connection:
             connection.execute("BEGIN IMMEDIATE")
             try:
-                self._fill(connection, rows, report)
+                self._fill(connection, kept_rows(rows), report)
                 connection.execute("COMMIT")
             except BaseException:
                 with suppress(sqlite3.Error):
@@ -176,7 +177,7 @@ class SqliteBackup:
                 self._refuse_filled(connection)
 
     def _refuse_filled(self, connection: sqlite3.Connection) -> None:
-        filled = sorted(name for name, one in Copy.totals(connection, self._kinds).items() if one.rows)
+        filled = sorted(name for name, one in Copy.totals(connection, self._kept).items() if one.rows)
         if filled:
             raise SchemaError(
                 f"{self._path} holds rows already ({', '.join(filled)}); nothing was changed. Restore into a new "
@@ -192,7 +193,7 @@ class SqliteBackup:
             for row in portion:
                 tally.add(row.kind.name, row.digest)
             _insert(connection, portion)
-        stored = Copy.totals(connection, self._kinds)
+        stored = Copy.totals(connection, self._kept)
         wrong = [
             name
             for name, one in stored.items()

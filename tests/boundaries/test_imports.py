@@ -11,7 +11,16 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("errors", "redaction", "catalogue", "deadlines", "hookspecs", "telemetry", "findings", "upkeep"),
     ("records", "legacy", "fields"),
     # Decisions: pure, no I/O.
-    ("query", "migration.phases", "routing", "compare", "migration.decisions", "filters", "changes"),
+    (
+        "query",
+        "migration.phases",
+        "routing",
+        "places",
+        "compare",
+        "migration.decisions",
+        "filters",
+        "changes",
+    ),
     ("columns", "candles", "series", "frames", "frames_input"),
     ("guard", "locations"),
     # The contract, and what helps to keep it.
@@ -45,6 +54,7 @@ PURE = (
     "query",
     "migration.phases",
     "routing",
+    "places",
     "compare",
     "migration.decisions",
     "filters",

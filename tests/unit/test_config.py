@@ -133,6 +133,49 @@ def test_kinds_are_cut_over_by_name_and_share() -> None:
     assert plan.listing(TRADES).primary == "sqlite"
 
 
+def test_kinds_live_where_they_are_said_to_live() -> None:
+    """Market data in one store, trades in both, the rest where the phase says: by configuration alone."""
+    plan = load(
+        {
+            "STORAGE_BACKENDS": "json,sqlite",
+            "STORAGE_PHASE": "legacy",
+            "STORAGE_PLACES": "tick_prices:sqlite, trades:json+sqlite, alerts:sqlite+json, events:json",
+        }
+    ).plan
+    routes = {
+        name: plan.listing(REGISTRY.kinds.get(name))
+        for name in ("tick_prices", "trades", "alerts", "events", "positions")
+    }
+    assert {name: (route.primary, route.mirrors) for name, route in routes.items()} == {
+        "tick_prices": ("sqlite", ()),
+        "trades": ("json", ("sqlite",)),
+        "alerts": ("sqlite", ("json",)),
+        "events": ("json", ()),
+        "positions": ("json", ()),
+    }
+
+
+@pytest.mark.parametrize(
+    ("environ", "expected"),
+    [
+        ({"STORAGE_PLACES": "trade:json"}, "STORAGE_PLACES: no record kind 'trade'"),
+        (
+            {"STORAGE_PLACES": "closed_positions:json"},
+            "STORAGE_PLACES names 'closed_positions', whose rows move with",
+        ),
+        (
+            {"STORAGE_PLACES": "trades:json", "STORAGE_CUTOVER": "trades"},
+            "STORAGE_CUTOVER and STORAGE_PLACES both name 'trades'",
+        ),
+        ({"STORAGE_BACKENDS": "sqlite", "STORAGE_PLACES": "trades:sqlite"}, "only 'sqlite' is named"),
+    ],
+)
+def test_a_place_that_cannot_be_is_refused(environ: dict[str, str], expected: str) -> None:
+    """An unknown kind, a companion, a kind with two fates, a pair that is none: each has its sentence."""
+    with pytest.raises(ConfigurationError, match=expected):
+        load({"STORAGE_BACKENDS": "json,sqlite", **environ})
+
+
 def test_a_cutover_of_an_unknown_kind_lists_the_known_ones() -> None:
     """A mistyped kind would be a cutover silently not made."""
     with pytest.raises(UnknownKindError, match=r"STORAGE_CUTOVER: no record kind 'trade'.*trades"):

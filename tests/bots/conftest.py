@@ -38,8 +38,8 @@ async def gateway(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterat
         yield gateway
 
 
-def opened(stores: str, request: pytest.FixtureRequest, directory: Path) -> Gateway:
-    """Return a gateway on stores where it finds nothing yet."""
+def opened(stores: str, request: pytest.FixtureRequest, directory: Path, **settings: str) -> Gateway:
+    """Return a gateway on stores where it finds nothing yet; keyword arguments are settings."""
     environ = dict(request.getfixturevalue("environ")) if "postgres" in stores else {}
     if "questdb" in stores:
         server = request.getfixturevalue("questdb")
@@ -47,4 +47,4 @@ def opened(stores: str, request: pytest.FixtureRequest, directory: Path) -> Gate
             f"questdb://admin:quest@{server.host}:{server.port}?pg_port={server.pg_port}"
         )
         environ.setdefault("STORAGE_TENANT", str(uuid.uuid4()))
-    return Gateway(stores, data_dir=directory, environ=environ, env_file=None)
+    return Gateway(stores, data_dir=directory, environ=environ, env_file=None, **settings)

@@ -172,7 +172,7 @@ def test_kinds_live_where_they_are_said_to_live() -> None:
 )
 def test_a_place_that_cannot_be_is_refused(environ: dict[str, str], expected: str) -> None:
     """An unknown kind, a companion, a kind with two fates, a pair that is none: each has its sentence."""
-    with pytest.raises(ConfigurationError, match=expected):
+    with pytest.raises((ConfigurationError, UnknownKindError), match=expected):
         load({"STORAGE_BACKENDS": "json,sqlite", **environ})
 
 

@@ -83,7 +83,7 @@ class Copy:
             for name, one in (totals or {}).items()
             if one != tally.of(name)
         ]
-        names = [kind.name for kind in self._kinds]
+        names = [kind.name for kind in self._kinds if not kind.local]
         size = self._path.stat().st_size
         return BackupReport(self._path, taken_at, size, tally.rows(names), tuple(problems), unchecked)
 

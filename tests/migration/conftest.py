@@ -91,7 +91,7 @@ async def opened(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterato
     stores: list[Store] = []
 
     async def opening(backend: str, name: str) -> Store:
-        (spec,) = PLUGINS[backend].gateway_backends()
+        spec, *_ = PLUGINS[backend].gateway_backends()
         settings = spec.settings()
         if backend == "postgres":
             settings = spec.settings(url=request.getfixturevalue("prepared_database").app_url)

@@ -103,6 +103,8 @@ class Process:
         self.offset = world.chance.random() * 1000
         self.known: Known | None = None
         self.reached = True
+        self.blind = False
+        """Whether the store's row cannot be looked at from here."""
         self.alive = True
         self._tokens = count()
 
@@ -124,6 +126,8 @@ class Process:
         world = self.world
         began = self.clock()
         yield world.long(0.5)
+        while self.blind:
+            yield 0.05
         epoch, stamp = world.epoch, world.stamp
         yield world.long(0.5)
         if self.known is None or (stamp, 0) >= (self.known.stamp or (0, 0)):
@@ -234,7 +238,7 @@ def trouble(world: World, processes: Sequence[Process]) -> Steps:
     while True:
         yield chance.random() * 25
         victim = chance.choice(processes)
-        match chance.randrange(6):
+        match chance.randrange(7):
             case 0:
                 world.server.restart(keep=chance.random() < 0.5)
             case 1 | 2 if world.server.evicts:
@@ -247,7 +251,12 @@ def trouble(world: World, processes: Sequence[Process]) -> Steps:
                 victim.reached = False
                 yield 0.01 + chance.random()
                 victim.reached = True
-            case 5 if victim.alive and sum(one.alive for one in processes) > 1:
+            case 5:
+                other = chance.choice(processes)
+                victim.blind, other.reached = True, False
+                yield chance.random() * 8
+                victim.blind, other.reached = False, True
+            case 6 if victim.alive and sum(one.alive for one in processes) > 1:
                 victim.alive = False
                 fresh = Process(world, f"{victim.name}+{next(spawned)}")
                 world.start(fresh.tend())

@@ -64,7 +64,7 @@ def database15(postgres15: PostgresServer) -> Iterator[Database]:
 @pytest.fixture(params=sorted(PLUGINS))
 def harness(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Harness]:
     """Each backend in turn, PostgreSQL as the bot's own role."""
-    (spec,) = PLUGINS[request.param].gateway_backends()
+    spec, *_ = PLUGINS[request.param].gateway_backends()
 
     def surroundings(chosen: BackendSettings) -> Harness:
         return Harness(spec, OpenContext(spec.name, chosen, ALL_KINDS, tmp_path))

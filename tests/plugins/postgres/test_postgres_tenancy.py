@@ -19,7 +19,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from gateway import Gateway, InvalidRecordError
+from gateway import Gateway, IndicatorValue, InvalidRecordError
 from gateway.api import StorageGateway
 from gateway.backend import Summarize
 from gateway.cli.app import make_app
@@ -115,6 +115,13 @@ async def _fill(gateway: Gateway, word: str, price: Decimal, count: int) -> None
             low=1,
             close=float(price),
         )
+        await gateway.put(
+            "tick_prices", record_id=f"k{at}", timestamp=moment, symbol="c0", price=float(price)
+        )
+    values = [
+        IndicatorValue(NOW + timedelta(minutes=at), float(price), metadata={"word": word}) for at in range(4)
+    ]
+    await gateway.save_indicators(values, session_id="s", symbol="c0", indicator_id="i")
     await gateway.flush()
     await gateway.close_position("p3", word, pnl=price)
     await gateway.update_daily_stats(DAY, trade_count_delta=count, pnl_delta=price, operation_id="o")
@@ -230,6 +237,32 @@ CALLS: Final[dict[str, list[Call]]] = {
         lambda g: g.delete("positions", "p0"),
         lambda g: g.delete("trades", "t1"),
         lambda g: g.delete("candles", "c0", "1m", NOW),
+    ],
+    "get_candles": [
+        lambda g: g.get_candles("c0", "1m"),
+        lambda g: g.get_candles("c0", "5m", **NEAR),
+    ],
+    "latest_prices": [lambda g: g.latest_prices(), lambda g: g.latest_prices(["c0"])],
+    "query_frame": [
+        lambda g: g.query_frame("trades"),
+        lambda g: g.query_frame("indicators", where={"indicator_id": "i"}),
+    ],
+    "load_indicators": [lambda g: g.load_indicators("s", "c0", "i")],
+    "load_indicator_columns": [lambda g: g.load_indicator_columns("s", "c0", "i")],
+    "describe_indicators": [lambda g: g.describe_indicators("s", "c0", "i")],
+    "put_frame": [
+        lambda g: g.put_frame(
+            "tick_prices", {"record_id": ["k0"], "timestamp": [NOW], "symbol": ["c0"], "price": [5.0]}
+        ),
+    ],
+    "save_indicators": [
+        lambda g: g.save_indicators([IndicatorValue(NOW, 5.0)], session_id="s", symbol="c0", indicator_id="i"),
+        lambda g: g.save_indicators(
+            [IndicatorValue(NOW, 6.0)], session_id="s", symbol="c0", indicator_id="i", mode="overwrite"
+        ),
+    ],
+    "prune_indicators": [
+        lambda g: g.prune_indicators("s", "c0", "i", older_than=timedelta(microseconds=1)),
     ],
     "purge": [
         lambda g: g.purge("trades", older_than=timedelta(seconds=1)),

@@ -7,8 +7,7 @@ import os
 import signal
 import sqlite3
 import subprocess
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -16,10 +15,9 @@ from typing import Any
 import pytest
 
 from gateway.backups import listed
+from tests.children import Start, children
 from tests.prepared import PreparedDatabases, environ_of
 from tests.servers import Database
-
-Start = Callable[..., "subprocess.Popen[str]"]
 
 CHILD = """
 import sys
@@ -56,23 +54,8 @@ sys.exit(run())
 @pytest.fixture
 def start() -> Iterator[Start]:
     """Start a process, and end it after the test."""
-    children: list[subprocess.Popen[str]] = []
-
-    def run(*command: object) -> subprocess.Popen[str]:
-        child = subprocess.Popen(
-            [sys.executable, *map(str, command)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        children.append(child)
-        return child
-
-    yield run
-    for child in children:
-        child.kill()
-        child.communicate()
+    with children() as start:
+        yield start
 
 
 def _directory(workplace: Any) -> Path:

@@ -17,7 +17,7 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 
 from gateway.errors import SchemaError, SchemaTooNewError, StoreBusyError, StoreUnavailableError
-from gateway.records import KindSpec, Money, Text, Time, Trade
+from gateway.records import KindSpec, Time, Trade
 from gateway.records.builtin import BUILTIN_KINDS
 from gateway.records.kind import LogRecord
 from gateway.sql import migrations
@@ -25,6 +25,7 @@ from gateway.sql.fingerprints import fingerprint_of
 from gateway.sql.migrations import HEAD, REVISIONS
 from gateway.sql.tables import metadata_of
 from gateway_sqlite.schema import SqliteSchema
+from tests.samples import HeavierShipment, Shipment
 
 UPGRADE = """
 import os, signal, sys
@@ -44,21 +45,6 @@ print("ready", flush=True)
 sys.stdin.readline()
 print(SqliteSchema(Path(sys.argv[1]), BUILTIN_KINDS, busy_timeout=30, backend="child").upgrade())
 """
-
-
-class Shipment(LogRecord):
-    """A kind that a third party brings."""
-
-    at: Time
-    parcel: Text
-
-
-class HeavierShipment(LogRecord):
-    """The same kind in the next release, with one field more."""
-
-    at: Time
-    parcel: Text
-    weight: Money | None = None
 
 
 class OtherShipment(LogRecord):

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from gateway.backend import KeyRef
+from gateway.backend import KeyRef, WriteBatch, WriteReceipt
 from gateway.changes import DeleteChange, StatsChange
 from gateway.engine import Engine
 from gateway.errors import MirrorWriteError, StoreError, StoreFullError
@@ -182,6 +182,31 @@ async def test_the_last_write_wins_even_against_a_clock_that_is_ahead(open_gated
     await engine.put_rows([ahead.stamp(POSITIONS, position("c", 1))])
     await engine.put(POSITIONS, position("c", 2))
     assert [await held(engine, name, "c") for name in ("old", "new")] == [2, 2]
+    await engine.close()
+
+
+@pytest.mark.parametrize("many", [False, True], ids=["put", "put_many"])
+async def test_who_is_overtaken_again_and_again_was_written_over(
+    open_gated: Open, monkeypatch: pytest.MonkeyPatch, many: bool
+) -> None:
+    """A rival who writes the key right before each attempt wins, and that is no error: his write came later."""
+    engine, old, _ = await engine_on(open_gated, Phase.LEGACY)
+    ahead, store = Stamper(), engine.stores["old"]
+    ahead.clock.observe((int(datetime.now(UTC).timestamp() * 1000) + 30_000) << 16)
+    write = store.write
+
+    async def overtaken(batch: WriteBatch) -> WriteReceipt:
+        ahead.clock.observe(engine.stamper.clock.last + (1 << 20))
+        await write(WriteBatch((ahead.stamp(POSITIONS, position("c", 1)),)))
+        return await write(batch)
+
+    monkeypatch.setattr(store, "write", overtaken)
+    if many:
+        await engine.put_many([position("c", 2)], lambda _: POSITIONS)
+    else:
+        await engine.put(POSITIONS, position("c", 2))
+    assert await held(engine, "old", "c") == 1
+    assert len(old.batches) == 4, "two attempts, each behind one of the rival's"
     await engine.close()
 
 

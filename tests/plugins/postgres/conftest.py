@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
-from datetime import UTC, datetime, timedelta
-from decimal import Decimal
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from gateway.backend import OpenContext
-from gateway.records import TRADES, Row, Trade
+from gateway.records import Row
 from gateway.records.builtin import BUILTIN_KINDS
 from gateway.records.stamp import Stamper
 from gateway_postgres.backend import PostgresBackend
@@ -20,6 +19,7 @@ from gateway_postgres.plugin import open_store
 from gateway_postgres.pools import Readers
 from gateway_postgres.profiles import PoolSize
 from gateway_postgres.settings import PostgresSettings
+from tests.samples import trade_rows
 from tests.servers import Database, PgBouncer
 
 START = datetime(2026, 11, 1, tzinfo=UTC)
@@ -109,21 +109,4 @@ async def opened() -> AsyncIterator[Callable[[OpenContext], Awaitable[PostgresBa
 def trades() -> Callable[[int], list[Row]]:
     """Makes so many trades, a second apart."""
     stamper = Stamper()
-
-    def make(count: int) -> list[Row]:
-        return [
-            stamper.stamp(
-                TRADES,
-                Trade(
-                    timestamp=START + timedelta(seconds=number),
-                    market_name="BTC",
-                    action="buy",
-                    side="YES",
-                    price=Decimal("0.5"),
-                    amount=Decimal(number),
-                ),
-            )
-            for number in range(count)
-        ]
-
-    return make
+    return lambda count: trade_rows(stamper, START, count)

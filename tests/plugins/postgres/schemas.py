@@ -5,29 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from gateway.records import KindSpec, Money, Text, Time
+from gateway.records import KindSpec
 from gateway.records.builtin import BUILTIN_KINDS
 from gateway.records.kind import LogRecord
 from gateway_postgres.schema import PostgresSchema, schema_at
 from gateway_postgres.settings import PostgresSettings
+from tests.samples import Shipment
 
 TENANT = "00000000-0000-0000-0000-00000000000a"
 OTHER = "00000000-0000-0000-0000-00000000000b"
-
-
-class Shipment(LogRecord):
-    """A kind that a third party brings."""
-
-    at: Time
-    parcel: Text
-
-
-class HeavierShipment(LogRecord):
-    """The same kind in the next release, with one field more."""
-
-    at: Time
-    parcel: Text
-    weight: Money | None = None
 
 
 def shipments(model: type[LogRecord] = Shipment, *indexes: tuple[str, ...]) -> KindSpec:

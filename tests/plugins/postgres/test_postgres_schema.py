@@ -21,11 +21,11 @@ from gateway_postgres.presence import missing_from
 from tests.plugins.postgres.schemas import (
     OTHER,
     TENANT,
-    HeavierShipment,
     insert,
     schema_for,
     shipments,
 )
+from tests.samples import HeavierShipment
 from tests.servers import Database, PgBouncer, PostgresServer
 
 UPGRADE = """

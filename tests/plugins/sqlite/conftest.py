@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import subprocess
-import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -13,12 +12,14 @@ from typing import Any
 import pytest
 
 from gateway.backend import OpenContext
-from gateway.records import POSITIONS, TRADES, Position, Row, Trade
+from gateway.records import POSITIONS, Position, Row
 from gateway.records.builtin import BUILTIN_KINDS
 from gateway.records.stamp import Stamper
 from gateway_sqlite.backend import SqliteBackend
 from gateway_sqlite.plugin import open_store
 from gateway_sqlite.settings import SqliteSettings
+from tests.children import children
+from tests.samples import trade_rows
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -73,24 +74,7 @@ def stamper() -> Stamper:
 @pytest.fixture
 def trades(stamper: Stamper) -> Callable[[int], list[Row]]:
     """Makes so many trades, a second apart."""
-
-    def make(count: int) -> list[Row]:
-        return [
-            stamper.stamp(
-                TRADES,
-                Trade(
-                    timestamp=START + timedelta(seconds=number),
-                    market_name="BTC",
-                    action="buy",
-                    side="YES",
-                    price=Decimal("0.5"),
-                    amount=Decimal(number),
-                ),
-            )
-            for number in range(count)
-        ]
-
-    return make
+    return lambda count: trade_rows(stamper, START, count)
 
 
 @pytest.fixture
@@ -107,20 +91,5 @@ def position(stamper: Stamper) -> Callable[..., Row]:
 @pytest.fixture
 def start() -> Iterator[Callable[..., subprocess.Popen[str]]]:
     """Starts Python code in another process, and ends it after the test."""
-    children: list[subprocess.Popen[str]] = []
-
-    def run(code: str, *arguments: object) -> subprocess.Popen[str]:
-        child = subprocess.Popen(
-            [sys.executable, "-c", code, *map(str, arguments)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        children.append(child)
-        return child
-
-    yield run
-    for child in children:
-        child.kill()
-        child.communicate()
+    with children() as start:
+        yield lambda code, *arguments: start("-c", code, *arguments)

@@ -27,6 +27,7 @@ from pydantic import BaseModel, ConfigDict
 
 from gateway.errors import ConfigurationError
 from gateway.findings import Finding
+from gateway.intents import Journaling
 from gateway.query import Query, ReadRange
 from gateway.records.codec import Value
 from gateway.records.kind import KindSpec
@@ -79,6 +80,9 @@ class Capability(StrEnum):
     """Takes and gives many rows by column; see `gateway.columns.ColumnStore`."""
     SAMPLE = "sample"
     """Samples ticks into bars by itself; see `gateway.candles.SampleStore`."""
+    JOURNAL = "journal"
+    """Keeps intents in the transaction of the write that they belong to; see
+    `gateway.intents.JournalStore`. Needs `ATOMIC_BATCH`."""
 
 
 class BackendSettings(BaseModel):
@@ -228,9 +232,12 @@ class WriteBatch:
 
     Attributes:
         steps: The parts; callers behind them wait for this very call.
+        journaling: The intents to store in the same transaction, one for each row and mirror; those of an `Update` are
+            for the rows that it came to. Only given to backends that declare `Capability.JOURNAL`.
     """
 
     steps: Sequence[Step]
+    journaling: Journaling | None = None
 
 
 _NOTHING: Final[Mapping[int, Any]] = {}

@@ -31,6 +31,7 @@ from gateway.columns import ArrowTable, ColumnBatch
 from gateway.deadlines import Deadlines
 from gateway.errors import CapabilityError, GatewayError, StoreError, StoreTimeoutError
 from gateway.hookspecs import BackendCall, BackendHooks, new_manager
+from gateway.intents import Intent, JournalFacts, Stretch
 from gateway.query import Query, ReadRange
 from gateway.records.kind import KindSpec
 from gateway.records.row import Key, Row
@@ -134,6 +135,25 @@ class Store:
         """Remove rows by age; see `Backend.gateway_purge`."""
         self.require(Capability.PURGE, "remove rows by age")
         return await self._call("gateway_purge", before, kind=kind, tenant=tenant, before=before)  # type: ignore[no-any-return]
+
+    async def pending(
+        self, target: str, tenant: str, limit: int, *, before: int | None = None, after: Stretch | None = None
+    ) -> Sequence[Intent]:
+        """Return intents; see `gateway.intents.Journal.pending`."""
+        self.require(Capability.JOURNAL, "keep intents")
+        asked = {"target": target, "tenant": tenant, "limit": limit, "before": before, "after": after}
+        return await self._call("gateway_intents", target, **asked)  # type: ignore[no-any-return]
+
+    async def acknowledge(self, target: str, tenant: str, done: Sequence[Stretch]) -> int:
+        """Remove intents; see `gateway.intents.Journal.acknowledge`."""
+        self.require(Capability.JOURNAL, "keep intents")
+        asked = {"target": target, "tenant": tenant, "done": done}
+        return await self._call("gateway_acknowledge", target, **asked)  # type: ignore[no-any-return]
+
+    async def facts(self, tenant: str, limit: int) -> Sequence[JournalFacts]:
+        """Return what is left of intents; see `gateway.intents.Journal.facts`."""
+        self.require(Capability.JOURNAL, "keep intents")
+        return await self._call("gateway_journal", tenant, tenant=tenant, limit=limit)  # type: ignore[no-any-return]
 
     async def health(self) -> Health:
         """Return whether the store answers; a failure to answer is an answer too."""

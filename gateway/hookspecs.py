@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     )
     from gateway.candles import Bar, Sample
     from gateway.columns import ArrowTable, ColumnBatch
+    from gateway.intents import Intent, JournalFacts, Stretch
     from gateway.legacy import LegacySource
     from gateway.query import Query, ReadRange
     from gateway.records.kind import KindSpec
@@ -125,6 +126,20 @@ class BackendHooks:
     @hookspec(firstresult=True)
     async def gateway_purge(self, kind: KindSpec, tenant: str, before: datetime) -> int:  # type: ignore[empty-body]
         """Remove rows by age."""
+
+    @hookspec(firstresult=True)
+    async def gateway_intents(  # type: ignore[empty-body]
+        self, target: str, tenant: str, limit: int, before: int | None, after: Stretch | None
+    ) -> Sequence[Intent]:
+        """Return intents; asked of stores with `Capability.JOURNAL`."""
+
+    @hookspec(firstresult=True)
+    async def gateway_acknowledge(self, target: str, tenant: str, done: Sequence[Stretch]) -> int:  # type: ignore[empty-body]
+        """Remove intents; asked of stores with `Capability.JOURNAL`."""
+
+    @hookspec(firstresult=True)
+    async def gateway_journal(self, tenant: str, limit: int) -> Sequence[JournalFacts]:  # type: ignore[empty-body]
+        """Return what is left of intents; asked of stores with `Capability.JOURNAL`."""
 
     @hookspec(firstresult=True)
     async def gateway_health(self) -> Health:  # type: ignore[empty-body]

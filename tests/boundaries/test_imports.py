@@ -13,6 +13,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     # Decisions: pure, no I/O.
     (
         "query",
+        "intents",
         "migration.phases",
         "routing",
         "places",

@@ -63,7 +63,7 @@ def _column_reader(engine: Engine, kind: KindSpec) -> Store | None:
     """Return the store that a kind is read from, if it can give columns and nobody compares what it gives."""
     route = engine.plan.listing(kind)
     store = engine.stores[route.reader]
-    able = Capability.COLUMNS in store.capabilities and route.shadow is None
+    able = Capability.COLUMNS in store.capabilities and not engine.compared(kind)
     return store if able and has_arrow() else None
 
 
@@ -142,7 +142,7 @@ async def sample(engine: Engine, request: Sample) -> list[Bar]:
     """
     route = engine.plan.listing(request.kind)
     store = engine.stores[route.reader]
-    if Capability.SAMPLE in store.capabilities and route.shadow is None:
+    if Capability.SAMPLE in store.capabilities and not engine.compared(request.kind):
         engine.counters.reads += 1
         return list(await store.sample(request))
     query = Query(request.kind, request.tenant, request.where, request.descending, PAGE_ROWS)

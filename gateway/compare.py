@@ -8,7 +8,7 @@ digest) cannot be explained by time and is `diverged` at once.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Final
@@ -45,6 +45,8 @@ class Outcome(StrEnum):
     """One was behind and caught up (or, before a second look, may still do so)."""
     DIVERGED = "diverged"
     """They differ, and time does not explain it."""
+    UNSTABLE = "unstable"
+    """The store that leads gave two answers to one question, so a difference to another store tells nothing."""
     FAILED = "failed"
     """One of them could not answer, so nothing is known."""
     TIMED_OUT = "timed_out"
@@ -65,6 +67,12 @@ class Reason(StrEnum):
     DAMAGED_RIGHT = "damaged on the right: its values do not give its digest"
     REPEATED_LEFT = "listed twice on the left"
     REPEATED_RIGHT = "listed twice on the right"
+
+
+_STANDING: Final = frozenset(
+    {Reason.DAMAGED_LEFT, Reason.DAMAGED_RIGHT, Reason.REPEATED_LEFT, Reason.REPEATED_RIGHT}
+)
+"""What time does not explain, whatever the versions."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +102,8 @@ class RowComparison:
         differences: The fields that differ. Empty where one row is missing or deleted.
         left_version: Version on the left, None where there is no row.
         right_version: Version on the right, None where there is no row.
+        left_digest: Digest stored on the left, None where there is no row.
+        right_digest: Digest stored on the right, None where there is no row.
     """
 
     kind: KindSpec
@@ -103,6 +113,18 @@ class RowComparison:
     differences: tuple[FieldDifference, ...] = ()
     left_version: int | None = None
     right_version: int | None = None
+    left_digest: int | None = None
+    right_digest: int | None = None
+
+    @property
+    def left_stamp(self) -> tuple[int, int]:
+        """What decides between versions of the row on the left; smaller than every stamp where there is no row."""
+        return _stamp(self.left_version, self.left_digest)
+
+    @property
+    def right_stamp(self) -> tuple[int, int]:
+        """The same of the row on the right."""
+        return _stamp(self.right_version, self.right_digest)
 
     @property
     def shown_key(self) -> Key:
@@ -122,12 +144,14 @@ class PageComparison:
     Attributes:
         outcome: The worst of its rows' outcomes; `diverged` if only the order differs.
         rows: The rows that are not in step.
-        misordered: Whether the rows that both gave come in different orders.
+        misordered: Whether the rows that both gave, and that are in step, come in different orders.
+        misplaced: The first key at which the orders part, as it is; show `shown_key` of it.
     """
 
     outcome: Outcome
     rows: tuple[RowComparison, ...] = ()
     misordered: bool = False
+    misplaced: Key | None = field(default=None, repr=False)
 
 
 def shown_key(kind: KindSpec, key: Key) -> Key:
@@ -161,7 +185,8 @@ def compare_rows(kind: KindSpec, left: Row | None, right: Row | None) -> RowComp
     differences: tuple[FieldDifference, ...] = ()
     if reason is not None and not (left.deleted or right.deleted):
         differences = tuple(_differences(kind, left.values, right.values))
-    return RowComparison(kind, left.key, outcome, reason, differences, left.version, right.version)
+    stamps = (left.version, right.version, left.digest, right.digest)
+    return RowComparison(kind, left.key, outcome, reason, differences, *stamps)
 
 
 def _missing(kind: KindSpec, left: Row | None, right: Row | None) -> RowComparison:
@@ -177,18 +202,18 @@ def _missing(kind: KindSpec, left: Row | None, right: Row | None) -> RowComparis
 
 def _found(row: Row, outcome: Outcome, reason: Reason, *, on_left: bool) -> RowComparison:
     """Return the comparison of a row that only one side has."""
-    versions = (row.version, None) if on_left else (None, row.version)
-    return RowComparison(row.kind, row.key, outcome, reason, (), *versions)
+    stamps = (row.version, None, row.digest, None) if on_left else (None, row.version, None, row.digest)
+    return RowComparison(row.kind, row.key, outcome, reason, (), *stamps)
 
 
 def _judge(kind: KindSpec, left: Row, right: Row) -> tuple[Outcome, Reason | None]:
     """Decide on two rows that are both there. The first test that fits gives the reason."""
+    if left.stamp == right.stamp and left.deleted is right.deleted and _tolerated(kind, left, right):
+        return Outcome.MATCH, None
     if not left.intact:
         return Outcome.DIVERGED, Reason.DAMAGED_LEFT
     if not right.intact:
         return Outcome.DIVERGED, Reason.DAMAGED_RIGHT
-    if left.stamp == right.stamp:
-        return Outcome.MATCH, None
     if left.deleted is not right.deleted:
         outcome = Outcome.DIVERGED if left.version == right.version else Outcome.LAGGING
         return outcome, Reason.DELETED_LEFT if left.deleted else Reason.DELETED_RIGHT
@@ -196,6 +221,19 @@ def _judge(kind: KindSpec, left: Row, right: Row) -> tuple[Outcome, Reason | Non
         same = not _differences(kind, left.values, right.values)
         return (Outcome.MATCH, None) if same else (Outcome.DIVERGED, Reason.CONTENT)
     return Outcome.LAGGING, Reason.OLDER_LEFT if left.version < right.version else Reason.OLDER_RIGHT
+
+
+def _tolerated(kind: KindSpec, left: Row, right: Row) -> bool:
+    """Tell whether rows of one stamp match, though a value may have changed on its way as the kind's rules allow.
+
+    A store that rounds a float gives back a row that does not give its digest any more. Where the kind tolerates the
+    difference, or ignores the field, that is no damage. Rows of equal values are: they are damaged alike, or not.
+    """
+    if left.intact and right.intact:  # not by `==`, to which 1 and True are the same
+        return True
+    allowed = kind.comparison.ignore or kind.comparison.tolerance
+    changed = left.values != right.values
+    return bool(allowed) and changed and not _differences(kind, left.values, right.values)
 
 
 def _differences(kind: KindSpec, left: Sequence[Value], right: Sequence[Value]) -> list[FieldDifference]:
@@ -223,14 +261,22 @@ def caught_up(before: RowComparison, after: RowComparison) -> bool:
     A key that is written all the time is always caught between two writes. If each side has, in the second
     look, at least the version that the other had in the first, then nothing was lost between them.
     """
-    if after.outcome is not Outcome.LAGGING or before.outcome is not Outcome.LAGGING:
-        return after.outcome is Outcome.MATCH
-    left = _version(after.left_version) >= _version(before.right_version)
-    return left and _version(after.right_version) >= _version(before.left_version)
+    if after.outcome is Outcome.MATCH:
+        return True
+    if (
+        before.reason in _STANDING
+        or after.reason in _STANDING
+        or before.reason is after.reason is Reason.CONTENT
+    ):
+        return False
+    # By stamps, not versions: two processes may draw one version for one key, and then the greater digest wins. A store
+    # that has only the other row so far holds other content under the same version, until it catches up.
+    left = after.left_stamp >= before.right_stamp
+    return left and after.right_stamp >= before.left_stamp
 
 
-def _version(version: int | None) -> int:
-    return -1 if version is None else version
+def _stamp(version: int | None, digest: int | None) -> tuple[int, int]:
+    return (-1, 0) if version is None else (version, digest or 0)
 
 
 def compare_pages(
@@ -240,6 +286,7 @@ def compare_pages(
     *,
     ordered: bool = True,
     limit: int | None = None,
+    right_limit: int | None = None,
     descending: bool = False,
 ) -> PageComparison:
     """Compare two answers to one listing: as sets of rows, and in their order where that was asked for.
@@ -251,10 +298,11 @@ def compare_pages(
         ordered: Whether the order matters.
         limit: The page size. A full page ends where it is full, so rows of the other page beyond its end are
             not judged.
+        right_limit: The page size of the right store, where it was asked for more.
         descending: Whether the last rows come first.
     """
     mine, theirs = ({row.key: row for row in page} for page in (left, right))
-    end = _common_end(left, right, limit, descending=descending)
+    end = _common_end(((left, limit), (right, right_limit or limit)), descending=descending)
     found = [
         compare_rows(kind, mine.get(key), theirs.get(key))
         for key in {**mine, **theirs}
@@ -263,14 +311,22 @@ def compare_pages(
     ]
     found += _repeated(left, Reason.REPEATED_LEFT) + _repeated(right, Reason.REPEATED_RIGHT)
     differing = tuple(one for one in found if one.outcome is not Outcome.MATCH)
-    # Rows that are about to catch up may stand elsewhere until then, so order is believed only of rows in
-    # step.
-    misordered = ordered and not differing and not _same_order(mine, theirs)
-    return PageComparison(_worst(differing, misordered=misordered), differing, misordered)
+    misplaced = None
+    if ordered and not kind.comparison.ignore.intersection(kind.order):
+        # Rows that are about to catch up may stand elsewhere until then, so order is believed only of rows in step.
+        misplaced = _misplaced(mine, theirs, {one.key for one in differing})
+    worst = _worst(differing, misordered=misplaced is not None)
+    return PageComparison(worst, differing, misplaced is not None, misplaced)
 
 
-def _same_order(left: Mapping[Key, Row], right: Mapping[Key, Row]) -> bool:
-    return [key for key in left if key in right] == [key for key in right if key in left]
+def _misplaced(left: Mapping[Key, Row], right: Mapping[Key, Row], moving: Set[Key]) -> Key | None:
+    """Return the first key at which the orders of the rows that both have part; None if they are the same."""
+    pairs = zip(
+        (key for key in left if key in right and key not in moving),
+        (key for key in right if key in left and key not in moving),
+        strict=True,
+    )
+    return next((mine for mine, theirs in pairs if mine != theirs), None)
 
 
 def _worst(rows: Sequence[RowComparison], *, misordered: bool) -> Outcome:
@@ -285,10 +341,10 @@ def _place(row: Row) -> tuple[tuple[bool, Any], ...]:
 
 
 def _common_end(
-    left: Sequence[Row], right: Sequence[Row], limit: int | None, *, descending: bool
+    pages: Iterable[tuple[Sequence[Row], int | None]], *, descending: bool
 ) -> tuple[Any, ...] | None:
-    """Return the last place that both pages reach; None where neither page is full."""
-    full = [page for page in (left, right) if limit is not None and page and len(page) >= limit]
+    """Return the last place that all pages reach, each given with its size; None where none is full."""
+    full = [page for page, limit in pages if limit is not None and page and len(page) >= limit]
     ends = [_place(page[-1]) for page in full]
     return (max if descending else min)(ends) if ends else None
 

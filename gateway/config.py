@@ -23,6 +23,7 @@ from gateway.errors import ConfigurationError, PluginError, UnknownBackendError,
 from gateway.findings import Finding
 from gateway.guard import refuse
 from gateway.migration.phases import Phase
+from gateway.modes import MODES, parse_modes
 from gateway.places import PLACES, parse_places
 from gateway.provenance import ConfigValue, gateway_values, store_values
 from gateway.records.kind import KindSpec
@@ -30,6 +31,7 @@ from gateway.records.registry import KindRegistry
 from gateway.redaction import redact
 from gateway.registry import PluginRegistry
 from gateway.routing import KindPlan, RoutingPlan, parse_cutover
+from gateway.sampling import parse_rates
 from gateway.settings import PREFIX, GatewaySettings, variables_of
 from gateway.stores import BACKENDS, StoreName, check_locations, files_of, named_stores, variable_of
 from gateway.variables import ARGUMENT, DEFAULT, ENVIRONMENT, Given, Variables, explain_settings
@@ -156,7 +158,7 @@ def load_configuration(
     Raises:
         UnknownVariableError: A variable or argument that nobody reads.
         UnknownBackendError: A backend that is not installed.
-        UnknownKindError: `STORAGE_CUTOVER` names a kind that nobody registered.
+        UnknownKindError: `STORAGE_CUTOVER`, or another list of kinds, names one that nobody registered.
         PluginError: A backend whose plugin is broken, denied, or brought twice.
         ConfigurationError: Anything else that cannot work, one sentence for each variable.
     """
@@ -173,6 +175,8 @@ def load_configuration(
     for name, store in zip(names, opened, strict=True):
         values += store_values(name, store.settings, variables)
     cached = cached_kinds(settings, registry.kinds) if cache is not None else ()
+    for kind in parse_rates(settings.shadow_sample).kinds:
+        _named_kind(f"{PREFIX}SHADOW_SAMPLE", kind, registry.kinds)
     return Configuration(settings, stores, plan, tuple(values), variables.secret_file, cache, cached)
 
 
@@ -332,10 +336,7 @@ def cached_kinds(settings: GatewaySettings, kinds: KindRegistry) -> tuple[KindSp
         )
     allowed = tuple(kind for kind in kinds if kind.cacheable)
     for name in settings.cache_kinds:
-        try:
-            kind = kinds.get(name)
-        except UnknownKindError as error:
-            raise UnknownKindError(f"{PREFIX}CACHE_KINDS: {error}") from error
+        kind = _named_kind(f"{PREFIX}CACHE_KINDS", name, kinds)
         if not kind.cacheable:
             raise ConfigurationError(
                 f"{PREFIX}CACHE_KINDS names {name!r}, which allows no cache; those that do are "
@@ -366,14 +367,21 @@ def _plan(settings: GatewaySettings, stores: Sequence[StoreConfig], registry: Pl
         _check_named(PLACES, kind, registry.kinds)
     kinds = {kind: KindPlan(phase, share) for kind, share in shares.items()}
     kinds |= {kind: KindPlan(own) for kind, own in places.items()}
-    return RoutingPlan(names, KindPlan(phase), kinds, settings.mirror_mode)
+    mode, modes = parse_modes(settings.mirror_mode)
+    for kind in modes:
+        _check_named(MODES, kind, registry.kinds)
+    return RoutingPlan(names, KindPlan(phase), kinds, mode, modes)
+
+
+def _named_kind(variable: str, name: str, kinds: KindRegistry) -> KindSpec:
+    try:
+        return kinds.get(name)
+    except UnknownKindError as error:
+        raise UnknownKindError(f"{variable}: {error}") from error
 
 
 def _check_named(variable: str, name: str, kinds: KindRegistry) -> None:
-    try:
-        kind = kinds.get(name)
-    except UnknownKindError as error:
-        raise UnknownKindError(f"{variable}: {error}") from error
+    kind = _named_kind(variable, name, kinds)
     if kind.companion_of is not None:
         raise ConfigurationError(
             f"{variable} names {name!r}, whose rows move with {kind.companion_of!r}; name that one"

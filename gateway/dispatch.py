@@ -82,9 +82,9 @@ class Store:
     async def write(self, batch: WriteBatch) -> WriteReceipt:
         """Store a batch; see `Backend.gateway_write`. Columns go as such to a store that takes them, or as rows."""
         if isinstance(batch.steps, ColumnBatch):
-            if Capability.COLUMNS in self.spec.capabilities:
+            if Capability.COLUMNS in self.spec.capabilities and batch.journaling is None:
                 return await self.write_columns(batch.steps)
-            batch = WriteBatch(batch.steps.rows())
+            batch = WriteBatch(batch.steps.rows(), batch.journaling)
         return self._receipt("gateway_write", await self._call("gateway_write", batch, batch=batch))
 
     async def write_columns(self, batch: ColumnBatch) -> WriteReceipt:
@@ -261,10 +261,22 @@ class StoreSet:
         except StoreError as error:
             error.backend = error.backend or context.instance
             raise
+        return self.stand_in(spec, context, backend)
+
+    def stand_in(self, spec: BackendSpec, context: OpenContext, backend: Any) -> Store:
+        """Register what answers for a store: its opened backend, or something in its place until `replace`."""
         self._manager.register(backend, name=context.instance)
         self._opened[context.instance] = (Store(context.instance, spec, self._timeout), backend)
         self._bind()
         return self[context.instance]
+
+    def replace(self, name: str, backend: Backend) -> None:
+        """Let another backend answer for a store from now on; calls under way end where they began."""
+        store, before = self._opened[name]
+        self._manager.unregister(before)
+        self._manager.register(backend, name=name)
+        self._opened[name] = (store, backend)
+        self._bind()
 
     async def close(self) -> None:
         """Close every store, the last opened first, even if one fails; the first failure is raised."""

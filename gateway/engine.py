@@ -9,70 +9,34 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from itertools import groupby, islice
-from typing import Final, Protocol
+from typing import Final
 
 from gateway.api import Ack
 from gateway.backend import Capability, GroupSummary, KeyRef, Summarize, Update
-from gateway.cache.front import CacheFront, KeyReading, behind, held
+from gateway.both import Apply, knowing_both
+from gateway.cache.front import CacheFront, behind, held
 from gateway.columns import ColumnBatch, by_column
 from gateway.dispatch import Store
 from gateway.errors import MirrorWriteError, StoreError
+from gateway.flip import hand_over
 from gateway.lanes import Lane, close_lanes
+from gateway.mirror.contract import Mirroring
+from gateway.observer import ReadObserver
 from gateway.outcomes import Computed, LaneOptions, Outcome
+from gateway.paths import Path, Paths
 from gateway.query import Query, following
 from gateway.records.kind import KindSpec, Record, Shape
 from gateway.records.row import Key, Row
 from gateway.records.stamp import Stamper
-from gateway.routing import Route, RoutingPlan
+from gateway.routing import Route, RoutingPlan, leaders_moved
 from gateway.telemetry import Counters
 
 __all__ = ["Engine", "Path", "ReadObserver", "acknowledge"]
 
-Apply = Callable[[Sequence[Row | None]], Sequence[Row]]
 CHUNK: Final = 2_500
 SLICE: Final = 250
-
-
-@dataclass(frozen=True, eq=False, slots=True)
-class Path:
-    """A route with everything looked up. One object a route, so that writes can be grouped by it cheaply.
-
-    Attributes:
-        route: The names.
-        lane: Lane of the primary.
-        followers: Lanes of the mirrors.
-        reader: Answers reads by key.
-        by_column: Whether one of the stores takes rows by column.
-    """
-
-    route: Route
-    lane: Lane
-    followers: tuple[Lane, ...]
-    reader: KeyReading
-    by_column: bool
-
-
-class ReadObserver(Protocol):
-    """Gets to see reads after they were answered, to repeat some on the shadow. Must return at once and never raise."""
-
-    def offer_keys(
-        self,
-        reader: Store,
-        shadow: Store,
-        kind: KindSpec,
-        tenant: str,
-        keys: Sequence[Key],
-        rows: Sequence[Row | None],
-    ) -> None:
-        """Offer a read by key."""
-        ...
-
-    def offer_query(self, reader: Store, shadow: Store, query: Query, rows: Sequence[Row]) -> None:
-        """Offer a listing."""
-        ...
 
 
 class Engine:
@@ -86,6 +50,7 @@ class Engine:
         observer: Gets to see reads that have a shadow.
         counters: Where everything is counted.
         cache: What stands in front of the stores; None for nothing. Whoever made it closes it, after the engine.
+        mirrors: Brings to mirrors what was committed; None if no plan ever has one. Closed like the cache.
     """
 
     def __init__(
@@ -97,29 +62,53 @@ class Engine:
         observer: ReadObserver | None = None,
         counters: Counters | None = None,
         cache: CacheFront | None = None,
+        mirrors: Mirroring | None = None,
     ) -> None:
         self.stores = stores
         self.stamper = stamper
         self.counters = counters or Counters()
         self.observer, self.cache = observer, cache
+        self.mirrors = mirrors
         # Only lanes and reads by key go through the cache. Who compares stores, or reads many keys, wants the stores.
         ends = {name: behind(cache, store) for name, store in stores.items()}
-        self.lanes = {name: Lane(sink, lanes, self.counters) for name, (sink, _) in ends.items()}
+        self.lanes = {
+            name: Lane(sink if mirrors is None else mirrors.journaled(sink), lanes, self.counters, mirrors)
+            for name, (sink, _) in ends.items()
+        }
         self._readers = {name: reader for name, (_, reader) in ends.items()}
-        self._plan, self._paths = plan, dict[KindSpec, Path]()
-        self._by_route: dict[Route, Path] = {}
+        self._paths = Paths(plan, stamper.tenant, self.lanes, self._readers, mirrors)
         self._settling: asyncio.Event | None = None
         self._tasks: set[asyncio.Task[None]] = set()
 
     @property
     def plan(self) -> RoutingPlan:
         """The routes of this moment."""
-        return self._plan
+        return self._paths.plan
+
+    async def follow(self, plan: RoutingPlan, *, backlog: float = 10.0, waiting: float = 2.0) -> None:
+        """Follow other routes, once a store that is to lead has everything that the one before it has.
+
+        Args:
+            plan: The routes.
+            backlog: Seconds for which the mirrors' backlog is waited for.
+            waiting: Seconds for which writes may wait for their mirrors, at the end.
+
+        Raises:
+            MirrorBehindError: It has not; the routes stay as they are, and the call can be repeated.
+            StoreError: What it lacks cannot be told; the same.
+        """
+        moved = leaders_moved(self.plan, plan)
+        if moved and self.mirrors is not None:
+            lanes = self.lanes.values()
+            clock = self.stamper.clock
+            await hand_over(
+                moved, self._paths, lanes, self.mirrors, lambda: clock.last, backlog=backlog, waiting=waiting
+            )
+        self.switch(plan)
 
     def switch(self, plan: RoutingPlan) -> None:
-        """Follow other routes from now on; operations under way keep theirs."""
-        self._plan = plan
-        self._paths = {}
+        """Follow other routes from now on, whatever has arrived; operations under way keep theirs."""
+        self._paths.follow(plan)
         self._settling = settled = asyncio.Event()
         task = asyncio.get_running_loop().create_task(self._settle(settled), name="routes settle")
         self._tasks.add(task)
@@ -134,28 +123,31 @@ class Engine:
 
     def path(self, kind: KindSpec, key: Key) -> Path:
         """Return the way of one key."""
-        path = self._paths.get(kind)
-        if path is not None:
-            return path
-        plan = self._plan
-        path = self._path(plan.route(kind, self.stamper.tenant, key))
-        if not plan.keyed(kind):
-            self._paths[kind] = path  # every key of the kind goes this way, so look it up once
-        return path
+        return self._paths.of_key(kind, key)
 
     def listing(self, kind: KindSpec) -> Path:
         """Return the way of queries over many keys."""
-        return self._path(self._plan.listing(kind))
+        return self._paths.of_listing(kind)
 
-    def _path(self, route: Route) -> Path:
-        path = self._by_route.get(route)
-        if path is None:
-            followers = tuple(self.lanes[name] for name in route.mirrors)
-            lane = self.lanes[route.primary]
-            columnar = any(Capability.COLUMNS in one.store.capabilities for one in (lane, *followers))
-            path = Path(route, lane, followers, self._readers[route.reader], columnar)
-            self._by_route[route] = path
-        return path
+    @property
+    def _hindered(self) -> bool:
+        """Whether a write has to wait for anything before it takes its path; hardly ever."""
+        return self._settling is not None or (self.mirrors is not None and self.mirrors.crowded)
+
+    async def _admitted(self, kinds: Iterable[KindSpec]) -> None:
+        """Wait for room in the mirrors' journals, and until the routes have settled where that matters.
+
+        No path may be chosen before this: by the time it is over, another store may lead.
+
+        Raises:
+            JournalFullError: There was no room; nothing was written.
+        """
+        asked = tuple(kinds)
+        targets = self._paths.targets(asked)
+        if self.mirrors is not None and targets:
+            await self.mirrors.admit(targets)
+        if any(kind.shape is not Shape.LOG for kind in asked):
+            await self._settled()
 
     async def put(self, kind: KindSpec, record: Record) -> Ack:
         """Store one record.
@@ -164,18 +156,18 @@ class Engine:
             StoreError: The primary did not commit it.
             MirrorWriteError: The primary did, a mirror did not.
         """
-        if self._settling is not None and kind.shape is not Shape.LOG:
-            await self._settled()
+        if self._hindered:
+            await self._admitted((kind,))
         row = self.stamper.stamp(kind, record)
         path = self.path(kind, row.values[: len(kind.key)])
         try:
-            outcome = await path.lane.write((row,), path.followers)
+            outcome = await path.lane.write((row,), path.way)
         except StoreError as error:
             if kind.shape is Shape.LOG:
                 error.retry_with = {"record_id": str(row.values[0])}
             raise
         if outcome.lost and kind.shape is not Shape.LOG:
-            row, outcome = await self._put_again(row, path, outcome)
+            return await self._put_again(row, outcome)
         return _ack(row, path.route, outcome)
 
     async def _settled(self) -> None:
@@ -187,15 +179,18 @@ class Engine:
         while self._settling is not None:
             await self._settling.wait()
 
-    async def _put_again(self, row: Row, path: Path, outcome: Outcome) -> tuple[Row, Outcome]:
+    async def _put_again(self, row: Row, outcome: Outcome) -> Ack:
         """Repeat a write that lost against a row of a machine whose clock is ahead: what is written last must win.
 
         Once is enough: what the second attempt loses against came after the first had looked, so it was written
         while this call was under way, and counts as the later of the two.
         """
+        if self._hindered:
+            await self._admitted((row.kind,))
         self.stamper.clock.observe(outcome.superseded)
         row = self.stamper.restamp(row)
-        return row, await path.lane.write((row,), path.followers)
+        path = self.path(row.kind, row.key)
+        return _ack(row, path.route, await path.lane.write((row,), path.way))
 
     async def put_rows(self, rows: Sequence[Row], *, latest: bool = True) -> None:
         """Store rows that are stamped already, each along its own way.
@@ -209,36 +204,43 @@ class Engine:
             StoreError: A primary did not commit some of them; the call can be repeated.
             MirrorWriteError: Every primary committed, a mirror did not.
         """
-        if self._settling is not None and any(row.kind.shape is not Shape.LOG for row in rows):
-            await self._settled()
-        if isinstance(rows, ColumnBatch) and not self._plan.keyed(rows.kind):
+        if self._hindered:
+            await self._admitted({row.kind: None for row in rows})
+        if isinstance(rows, ColumnBatch) and not self.plan.keyed(rows.kind):
             await self._put_chunk(self.path(rows.kind, ()), rows, latest)
             return
         ways: dict[Path, list[Row]] = {}
         for kind, group in groupby(rows, lambda row: row.kind):
-            if not self._plan.keyed(kind):
+            if not self.plan.keyed(kind):
                 ways.setdefault(self.path(kind, ()), []).extend(group)
                 continue
             for row in group:
                 ways.setdefault(self.path(kind, row.key), []).append(row)
         chunks = [(path, part) for path, own in ways.items() for part in _chunks(own)]
+        turn = self._paths.turn
         outcomes = await asyncio.gather(
-            *(self._put_chunk(path, part, latest) for path, part in chunks), return_exceptions=True
+            *(self._put_in_turn(turn, path, part, latest) for path, part in chunks), return_exceptions=True
         )
         # A primary's failure matters more than a mirror's, whichever came first.
         failures = [outcome for outcome in outcomes if isinstance(outcome, BaseException)]
         for failure in sorted(failures, key=lambda failure: isinstance(failure, MirrorWriteError)):
             raise failure
 
+    async def _put_in_turn(self, turn: int, path: Path, rows: Sequence[Row], latest: bool) -> None:
+        """Store rows that a task of their own has waited with, while other routes may have been taken."""
+        if turn == self._paths.turn:
+            await self._put_chunk(path, rows, latest)
+        else:
+            await self.put_rows(rows, latest=latest)
+
     async def _put_chunk(self, path: Path, rows: Sequence[Row], latest: bool) -> None:
-        outcome = await path.lane.write(by_column(rows) if path.by_column else rows, path.followers)
+        outcome = await path.lane.write(by_column(rows) if path.by_column else rows, path.way)
         lost = [rows[at] for at in outcome.lost if rows[at].kind.shape is not Shape.LOG] if latest else []
         # A key that comes twice in one call loses against itself; only its last row is what is true now.
         last = {(row.kind, row.key): row for row in rows} if lost else {}
         for row in lost:
             if last[row.kind, row.key] is row:
-                row, again = await self._put_again(row, path, outcome)
-                _ack(row, path.route, again)
+                await self._put_again(row, outcome)
         _ack(rows[-1], path.route, outcome)
 
     async def put_many(self, records: Iterable[Record], kind_of: Callable[[type[Record]], KindSpec]) -> int:
@@ -270,33 +272,29 @@ class Engine:
             StoreError: The primary did not commit; `apply` has no effect.
             MirrorWriteError: A mirror did not commit the result.
         """
-        if self._settling is not None:
-            await self._settled()
-        path = self.path(lead.kind, lead.key)
-        self.stores[path.route.primary].require(Capability.UPDATE, "read and write in one step")
-        if path.followers and path.route.primary != self._plan.backends[0]:
-            apply = await self._knowing_both(path, reads, apply)
-        step = Update(self.stamper.tenant, tuple(reads), Computed(apply))
-        outcome = await path.lane.write((step,), path.followers)
+        path, computed = await self._prepared(lead, reads, apply)
+        step = Update(self.stamper.tenant, tuple(reads), Computed(computed))
+        outcome = await path.lane.write((step,), path.way)
         if outcome.failures:
             version = self.stamper.clock.last
             ack = Ack(lead.kind.name, lead.key, None, version, path.route.primary, outcome.mirrored)
             raise MirrorWriteError(ack, outcome.failures)
         return outcome
 
-    async def _knowing_both(self, path: Path, reads: Sequence[KeyRef], apply: Apply) -> Apply:
-        """Return `apply` as it is to run on a new store: on the newer of both stores' rows.
-
-        A new store may lack a row that nobody copied. Computed from nothing, the result would be the newest version of
-        it everywhere, and the old store's row, which is the way back, would be gone.
-        """
-        old = self.stores[path.route.mirrors[0]]
-        rows = [(await old.get(kind, self.stamper.tenant, (key,)))[0] for kind, key in reads]
-
-        def on_newer(current: Sequence[Row | None]) -> Sequence[Row]:
-            return apply([_newer(own, other) for own, other in zip(current, rows, strict=True)])
-
-        return on_newer
+    async def _prepared(self, lead: KeyRef, reads: Sequence[KeyRef], apply: Apply) -> tuple[Path, Apply]:
+        """Return the path of an update, and `apply` as it is to run there."""
+        while True:
+            if self._hindered:
+                await self._admitted((lead.kind,))
+                await self._settled()
+            path, turn = self.path(lead.kind, lead.key), self._paths.turn
+            self.stores[path.route.primary].require(Capability.UPDATE, "read and write in one step")
+            if path.way is None or path.route.primary == self.plan.backends[0]:
+                return path, apply
+            old = self.stores[path.route.mirrors[0]]
+            computed = await knowing_both(old, path.way, self.stamper.tenant, reads, apply)
+            if turn == self._paths.turn:
+                return path, computed
 
     async def get(self, kind: KindSpec, key: Key) -> Row | None:
         """Return the live row of a key; None if there is none."""
@@ -317,7 +315,7 @@ class Engine:
 
     async def query(self, query: Query) -> Sequence[Row]:
         """Return a page of rows."""
-        return await self._page(self._plan.listing(query.kind), query)
+        return await self._page(self.plan.listing(query.kind), query)
 
     async def _page(self, route: Route, query: Query) -> Sequence[Row]:
         self.counters.reads += 1
@@ -328,7 +326,7 @@ class Engine:
 
     async def pages(self, query: Query) -> AsyncIterator[Sequence[Row]]:
         """Yield page after page, all from the store that is read when the listing begins."""
-        route = self._plan.listing(query.kind)
+        route = self.plan.listing(query.kind)
         while True:
             rows = await self._page(route, query)
             if rows:
@@ -339,16 +337,29 @@ class Engine:
 
     async def summarize(self, request: Summarize) -> Sequence[GroupSummary]:
         """Count live rows on the store that is read."""
-        return await self.stores[self._plan.listing(request.kind).reader].summarize(request)
+        route = self.plan.listing(request.kind)
+        groups = await self.stores[route.reader].summarize(request)
+        if route.shadow is not None and self.observer is not None:
+            self.observer.offer_summary(self.stores[route.reader], self.stores[route.shadow], request, groups)
+        return groups
+
+    def compared(self, kind: KindSpec) -> bool:
+        """Tell whether listings of a kind may be compared with those of another store, and so have to be rows."""
+        shadow = self.plan.listing(kind).shadow
+        return shadow is not None and self.observer is not None and self.observer.samples(kind)
 
     async def purge(self, kind: KindSpec, before: datetime) -> int:
         """Remove rows by age from the primary and every mirror; returns how many on the primary."""
-        route = self._plan.listing(kind)
+        route = self.plan.listing(kind)
         for name in (route.primary, *route.mirrors):
             self.stores[name].require(Capability.PURGE, "remove rows by age")
         async with held(self.cache, kind):
             removed = await self.stores[route.primary].purge(kind, self.stamper.tenant, before)
             for name in route.mirrors:
+                if self.mirrors is not None:
+                    await self.mirrors.feed(
+                        route.primary, name
+                    ).flush()  # or its rows come after the purge, and stay
                 await self.stores[name].purge(kind, self.stamper.tenant, before)
         return removed
 
@@ -372,12 +383,6 @@ def _slices(
 
 def _chunks(rows: Sequence[Row]) -> list[Sequence[Row]]:
     return [rows[at : at + CHUNK] for at in range(0, len(rows), CHUNK)]
-
-
-def _newer(own: Row | None, other: Row | None) -> Row | None:
-    if own is None or other is None:
-        return own or other
-    return max(own, other, key=lambda row: row.stamp)
 
 
 def acknowledge(row: Row, primary: str = "", mirrors: tuple[str, ...] = ()) -> Ack:

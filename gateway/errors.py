@@ -15,6 +15,8 @@ GatewayError
 ├── ClockError                    a version that runs ahead of this machine's clock
 ├── CapabilityError               the store cannot do that, and says so
 ├── QueueFullError                a bounded queue is full and its policy is to refuse
+├── JournalFullError              too much has yet to reach a mirror, and the policy is to block    (transient)
+├── MirrorBehindError             a mirror lacks writes, so it cannot lead yet                       (transient)
 ├── GatewayClosedError            the gateway was closed, or not opened
 ├── MirrorWriteError              the primary has the write, a mirror has not
 ├── CacheError                    what a cache answered; counted, never raised to a bot  (transient)
@@ -48,6 +50,8 @@ __all__ = [
     "GatewayClosedError",
     "GatewayError",
     "InvalidRecordError",
+    "JournalFullError",
+    "MirrorBehindError",
     "MirrorWriteError",
     "PhaseError",
     "PluginError",
@@ -114,6 +118,26 @@ class CapabilityError(GatewayError):
 
 class QueueFullError(GatewayError):
     """A bounded queue is full and its policy is to refuse; the write was not accepted."""
+
+    transient = True
+
+
+class JournalFullError(GatewayError):
+    """The journal of a mirror has reached its bound and STORAGE_JOURNAL_POLICY is block; nothing was written.
+
+    Attributes:
+        target: Instance name of the mirror.
+    """
+
+    transient = True
+
+    def __init__(self, message: str, *, target: str = "") -> None:
+        super().__init__(message)
+        self.target = target
+
+
+class MirrorBehindError(GatewayError):
+    """A store was to lead that does not have everything yet; the one that leads goes on leading."""
 
     transient = True
 
@@ -225,8 +249,8 @@ class Committed(Protocol):
 class MirrorWriteError(GatewayError):
     """The primary committed the write, but a mirror that the caller waits for did not.
 
-    The write is durable and readable. Repeat it with the same record id (`error.ack.record_id`), or run
-    `gateway copy` from the primary to the mirror once that is back: both are idempotent.
+    The write is durable and readable, and the mirror gets it from the journal once it is back. Repeating it with the
+    same record id (`error.ack.record_id`) does no harm.
 
     Attributes:
         ack: What the primary acknowledged.
@@ -240,10 +264,9 @@ class MirrorWriteError(GatewayError):
 
     def __str__(self) -> str:
         mirrors = "; ".join(str(error) or name for name, error in self.failures.items())
-        copies = ", ".join(f"`gateway copy --from {self.ack.primary} --to {name}`" for name in self.failures)
+        names = " and ".join(self.failures) or "it"
         return (
             f"{self.ack.kind}: {self.ack.primary} has the write, but a mirror failed: {mirrors}. "
-            f"Nothing is lost; bring the mirror back and run {copies or '`gateway copy`'}, then "
-            "`gateway verify`. If the copy finds the mirror locked by the running bot, stop the bot for it, or "
-            "let the bot write the key again."
+            f"Nothing is lost: once {names} is back, it gets the write by itself; `gateway mirror status` shows what "
+            "it has yet to get."
         )

@@ -13,10 +13,11 @@ from typing import Any, Self
 
 import pluggy
 
+from gateway.alerts import Alerts
 from gateway.api import GatewayHealth
 from gateway.bot_calls import BotCalls
 from gateway.buffer import Buffer, BufferOptions
-from gateway.cache.front import CacheFront
+from gateway.cache.front import CacheFront, behind
 from gateway.cache.opening import no_cache, open_front
 from gateway.concerns import warn_once
 from gateway.config import Configuration, denied_plugins, load_configuration, open_context
@@ -24,13 +25,18 @@ from gateway.dispatch import StoreSet
 from gateway.divergences import DivergenceLog
 from gateway.engine import Engine
 from gateway.guard import refuse
-from gateway.migration.control import ControlStore
+from gateway.late import needed, open_or_wait
+from gateway.migration.control import ControlStore, resolve
 from gateway.migration.follow import PlanFollower
+from gateway.mirror.bounds import Bounds
+from gateway.mirror.facade import MirrorOptions, Mirrors
+from gateway.mirror.refusals import refusal_of
 from gateway.outcomes import LaneOptions
 from gateway.records.stamp import Stamper
 from gateway.records.version import HybridClock
 from gateway.registry import discover
 from gateway.routing import RoutingPlan
+from gateway.sampling import parse_rates
 from gateway.settings import GatewaySettings
 from gateway.shadow import ShadowReader
 from gateway.telemetry import Counters, observe, retire
@@ -82,6 +88,7 @@ class Gateway(BotCalls):
         self._shadow: ShadowReader | None = None
         self._follower: PlanFollower | None = None
         self._cache: CacheFront | None = None
+        self._mirrors: Mirrors | None = None
         self.counters = Counters()
 
     def __repr__(self) -> str:
@@ -134,14 +141,14 @@ class Gateway(BotCalls):
         closers.callback(retire, self.counters)
         self._stores = stores = StoreSet(self._registry.manager, settings.timeout)
         closers.push_async_callback(stores.close)
-        for store in configuration.stores:
-            await stores.open(store.spec, open_context(configuration, store, tuple(self._kinds)))
         names = [store.instance for store in configuration.stores]
         control = ControlStore(settings.control_path, names)
-        divergences = DivergenceLog(control.file, counters=self.counters)
+        await self._open_stores(closers, stores, control)
+        alerts = Alerts(self._registry.manager, self.counters)
+        divergences = DivergenceLog(control.file, counters=self.counters, alerts=alerts)
         closers.push_async_callback(divergences.aclose)
         self._shadow = ShadowReader(
-            settings.shadow_sample, divergences, self.counters, timeout=settings.shadow_timeout
+            parse_rates(settings.shadow_sample), divergences, self.counters, timeout=settings.shadow_timeout
         )
         closers.push_async_callback(self._shadow.aclose)
         self._follower = PlanFollower(
@@ -151,6 +158,7 @@ class Gateway(BotCalls):
         closers.push_async_callback(self._follower.aclose)
         stamper = Stamper(settings.tenant, HybridClock(timedelta(seconds=settings.clock_max_ahead)))
         await self._open_cache(closers, stores, stamper.clock)
+        self._mirrors = await self._open_mirrors(closers, stores, stamper, divergences)
         self._engine = engine = Engine(
             {store.name: store for store in stores.stores},
             plan,
@@ -161,10 +169,51 @@ class Gateway(BotCalls):
             self._shadow,
             self.counters,
             self._cache,
+            self._mirrors,
         )
         closers.push_async_callback(self._close_engine)
         self._buffer = Buffer(engine.put_rows, _buffer_options(settings))
         closers.push_async_callback(self._buffer.close)
+
+    async def _open_stores(self, closers: AsyncExitStack, stores: StoreSet, control: ControlStore) -> None:
+        """Open the stores; one that only gets what others lead with may come later."""
+        configuration = self.configuration
+        plan = resolve(configuration.plan, await asyncio.to_thread(control.state))
+        wanted = needed(plan, (kind for kind in self._kinds if not kind.local))
+        patience = configuration.settings.timeout
+        for store in configuration.stores:
+            context = open_context(configuration, store, tuple(self._kinds))
+            if store.instance in wanted:
+                await stores.open(store.spec, context)
+                continue
+            late = await open_or_wait(stores, store.spec, context, patience)
+            if late is not None:
+                closers.push_async_callback(late.close)
+
+    async def _open_mirrors(
+        self, closers: AsyncExitStack, stores: StoreSet, stamper: Stamper, divergences: DivergenceLog
+    ) -> Mirrors | None:
+        """Begin to bring to each store what the other one leads with; None where there is one store."""
+        settings = self.configuration.settings
+        if len(stores.stores) < 2:
+            return None
+        bounds = Bounds(
+            settings.journal_rows, timedelta(seconds=settings.journal_age), settings.journal_policy
+        )
+        mirrors = Mirrors(
+            {store.name: store for store in stores.stores},
+            {store.name: behind(self._cache, store)[0] for store in stores.stores},
+            self._kinds,
+            stamper.tenant,
+            stamper.clock,
+            settings.journal_path,
+            lambda *refused: divergences.record(refusal_of(*refused)),
+            MirrorOptions(bounds, wait=settings.timeout),
+            self.counters,
+        )
+        closers.push_async_callback(mirrors.close)
+        await mirrors.start()
+        return mirrors
 
     async def _open_cache(self, closers: AsyncExitStack, stores: StoreSet, clock: HybridClock) -> None:
         configuration = self.configuration
@@ -194,10 +243,10 @@ class Gateway(BotCalls):
         if self._engine is not None:
             await self._engine.close()
 
-    def _follow(self, plan: RoutingPlan) -> None:
-        _log.info("following epoch %d of the control store", plan.epoch)
+    async def _follow(self, plan: RoutingPlan) -> None:
         if self._engine is not None:
-            self._engine.switch(plan)
+            await self._engine.follow(plan)
+        _log.info("following epoch %d of the control store", plan.epoch)
 
     async def health(self) -> GatewayHealth:
         """Return whether every store answers; see `gateway.api.Maintenance.health`."""
@@ -209,6 +258,8 @@ class Gateway(BotCalls):
             "buffer": self.buffer.counters(),
             "counters": self.counters.snapshot(),
             "control_lost": self._follower.lost if self._follower is not None else None,
+            "control_held": self._follower.held if self._follower is not None else None,
+            "mirrors": self._mirrors.status() if self._mirrors is not None else [],
         }
         if self._cache is not None:
             # Beside the stores and not among them: without its cache the gateway is slower, and well.

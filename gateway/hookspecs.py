@@ -1,7 +1,8 @@
 """Every pluggy hook of the gateway.
 
-Start-up hooks are synchronous and return frozen declarations. Data-path hooks are `async def`: calling one through
-pluggy returns a coroutine, which the dispatcher awaits for each backend on its own.
+Start-up hooks are synchronous and return frozen declarations. Hooks of events tell plugins what happened. Data-path
+hooks are `async def`: calling one through pluggy returns a coroutine, which the dispatcher awaits for each backend on
+its own.
 """
 
 from __future__ import annotations
@@ -28,13 +29,23 @@ if TYPE_CHECKING:
     )
     from gateway.candles import Bar, Sample
     from gateway.columns import ArrowTable, ColumnBatch
+    from gateway.divergence import Divergence
     from gateway.intents import Intent, JournalFacts, Stretch
     from gateway.legacy import LegacySource
     from gateway.query import Query, ReadRange
     from gateway.records.kind import KindSpec
     from gateway.records.row import Key, Row
 
-__all__ = ["PROJECT", "BackendCall", "BackendHooks", "StartupHooks", "hookimpl", "hookspec", "new_manager"]
+__all__ = [
+    "PROJECT",
+    "BackendCall",
+    "BackendHooks",
+    "EventHooks",
+    "StartupHooks",
+    "hookimpl",
+    "hookspec",
+    "new_manager",
+]
 
 PROJECT: Final = "storage_gateway"
 
@@ -82,6 +93,18 @@ class StartupHooks:
 
         For audit, encryption of backups, redaction, timing. It is entered before the call and left after it; an error
         raised inside reaches the caller. pluggy's own wrappers see coroutine objects and cannot do this.
+        """
+
+
+class EventHooks:
+    """What plugins may want to know of. What they raise is logged and counted, and changes nothing."""
+
+    @hookspec
+    def gateway_divergence(self, divergence: Divergence) -> None:
+        """Take note of a divergence: one that no process has found before, or that is found again though resolved.
+
+        Called in a thread of its own, one after the other, once the divergence stands in the control store; it may take
+        its time, and may be an `async def`. What the kind redacts is redacted.
         """
 
 
@@ -154,5 +177,6 @@ def new_manager() -> pluggy.PluginManager:
     """Return a plugin manager that knows every hook of the gateway."""
     manager = pluggy.PluginManager(PROJECT)
     manager.add_hookspecs(StartupHooks)
+    manager.add_hookspecs(EventHooks)
     manager.add_hookspecs(BackendHooks)
     return manager

@@ -84,6 +84,7 @@ class JournalFacts:
         target: Instance name of the mirror.
         depth: How many intents; counted up to a limit that the asker gave, so a greater number is not told apart.
         oldest: The smallest version among them; None if there are none. Its time says how far the mirror is behind.
+            Where they were not all counted, it is the smallest among those and the first of each owner.
     """
 
     target: str
@@ -102,8 +103,9 @@ class Journal(Protocol):
         Args:
             target: Which mirror's.
             tenant: Whose rows.
-            limit: How many at most.
-            before: Only those with a smaller version, so that what was written just now is left to who wrote it.
+            limit: How many at most; but the last step is always whole, since what is acknowledged is a whole step.
+            before: Only steps of which every row has a smaller version, so that what was written just now is left to
+                who wrote it.
             after: Only those that come after the last one of this stretch, for going on where one has stopped.
 
         Raises:
@@ -136,8 +138,9 @@ class JournalStore(Protocol):
     """The hooks of a backend that declares `Capability.JOURNAL`; they mean what those of `Journal` do.
 
     The intents themselves come with `gateway_write`, in `WriteBatch.journaling`: one for each row of a step and each
-    target of that step, in the batch's transaction. A row that lost against a newer one may be left out or not. Rows
-    of kinds that the store was not opened with are left out of what is returned, and stay.
+    target of that step, in the batch's transaction. A row that lost against a newer one may be left out or not; what
+    is there already under an owner's number and part is left as it is. Rows of kinds that the store was not opened
+    with are left out of what is returned, and stay, whatever is acknowledged; they are counted.
     """
 
     async def gateway_intents(

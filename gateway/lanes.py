@@ -4,9 +4,9 @@ A lane takes whatever queued up while the previous commit was running and commit
 timer, a lone write is not delayed, and under load one fsync serves many callers. Writes of one lane take effect in
 the order they were submitted.
 
-A write may have followers, the lanes of its mirrors: what the primary committed is handed on, and the caller's
-future resolves when the last one is through. The hand-over does not depend on the caller, so a cancelled caller
-leaves no mirror behind.
+A write may go on to mirrors: with the rows the batch leaves intents behind, and what the primary committed is offered
+to the mirrors' feeds. Only where the operator asked for it does the caller wait for them, too. Neither depends on the
+caller, so one that is cancelled leaves no mirror behind.
 """
 
 from __future__ import annotations
@@ -14,45 +14,66 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Collection, Sequence
+from itertools import groupby
 
-from tenacity import AsyncRetrying, retry_if_exception, stop_after_delay, wait_random_exponential
-
-from gateway.backend import Step, WriteBatch, WriteReceipt
-from gateway.errors import GatewayClosedError, GatewayError, QueueFullError, StoreError
-from gateway.outcomes import (
-    STORED,
-    FullPolicy,
-    LaneOptions,
-    Outcome,
-    Sink,
-    concerns_one,
-    own_copy,
-    replicated,
-)
+from gateway.backend import Step, Update, WriteBatch, WriteReceipt
+from gateway.columns import ColumnBatch
+from gateway.errors import GatewayClosedError, GatewayError
+from gateway.mirror.contract import Mirroring
+from gateway.mirror.way import Way, numbered
+from gateway.outcomes import STORED, LaneOptions, Outcome, Sink, concerns_one, own_copy, replicated
+from gateway.persistent import persistently
 from gateway.telemetry import Counters
+from gateway.turns import Turns
 
 __all__ = ["Lane", "close_lanes"]
 
 
 class _Pending:
-    """A write on its way: its steps, who waits for it, and where it goes next."""
+    """A write on its way: its steps, who waits for it, and which mirrors get it."""
 
-    __slots__ = ("followers", "future", "generation", "origin", "outcome", "steps")
+    __slots__ = ("future", "generation", "outcome", "steps", "way")
 
     def __init__(
-        self,
-        steps: Sequence[Step],
-        future: asyncio.Future[Outcome],
-        origin: Lane,
-        generation: int,
-        followers: tuple[Lane, ...],
+        self, steps: Sequence[Step], future: asyncio.Future[Outcome], generation: int, way: Way | None
     ) -> None:
         self.steps = steps
         self.future = future
-        self.origin = origin
         self.generation = generation
-        self.followers = followers
-        self.outcome: Outcome | None = None
+        self.way = way
+        self.outcome = STORED
+
+
+class _Arrival:
+    """Waits for the mirrors of one write, and then lets its caller go."""
+
+    __slots__ = ("_item", "_lane", "_left", "_way")
+
+    def __init__(self, lane: Lane, item: _Pending, way: Way) -> None:
+        self._lane = lane
+        self._item = item
+        self._way = way
+        self._left = len(way.feeds)
+        if item.outcome is STORED:
+            item.outcome = Outcome()
+
+    def __call__(self, target: str, error: GatewayError | None) -> None:
+        """Take note that a mirror has it, or has not."""
+        if not self._left:
+            return
+        if error is None:
+            self._item.outcome.mirrored = (*self._item.outcome.mirrored, target)
+        elif self._way.reports:
+            self._item.outcome.failures[target] = error
+        self._left -= 1
+        if not self._left:
+            self._lane.arrived(self, self._item)
+
+    def give_up(self) -> None:
+        """Wait no longer."""
+        if self._left:
+            self._left = 0
+            self._lane.arrived(self, self._item)
 
 
 class Lane:
@@ -62,26 +83,27 @@ class Lane:
         store: Where batches go.
         options: Its bounds.
         counters: The gateway's, beside the lane's own.
+        mirrors: Numbers what goes on to mirrors; None if nothing does.
     """
 
     def __init__(
-        self, store: Sink, options: LaneOptions | None = None, counters: Counters | None = None
+        self,
+        store: Sink,
+        options: LaneOptions | None = None,
+        counters: Counters | None = None,
+        mirrors: Mirroring | None = None,
     ) -> None:
         self.store = store
+        self._mirrors = mirrors
         self._counters = counters or Counters()
         self._options = options or LaneOptions()
         self._queue: deque[_Pending] = deque()
-        self._waiting: deque[asyncio.Future[None]] = deque()
-        self._rows = 0
-        # Writes under way, counted by generation; a barrier begins a new one and waits for the older to run empty.
-        self._generation = 0
-        self._active: dict[int, int] = {0: 0}
-        self._barriers: list[tuple[int, asyncio.Future[None]]] = []
+        self._arrivals: set[_Arrival] = set()
         self._wake: asyncio.Future[None] | None = None
         self._loop = asyncio.get_running_loop()
+        self._turns = Turns(store.name, self._options)
         self._worker = self._loop.create_task(self._run(), name=f"lane {store.name}")
         self._worker.add_done_callback(self._stopped)
-        self._closing = False
         self._idle = True
         # Whether the last commit served one caller: then the next write is probably alone too.
         self._lonely = True
@@ -90,19 +112,19 @@ class Lane:
         self.failed = 0
 
     def __repr__(self) -> str:
-        return f"<Lane {self.store.name} rows={self._rows}{' closing' if self._closing else ''}>"
+        return f"<Lane {self.store.name} rows={self.depth}{' closing' if self._turns.closing else ''}>"
 
     @property
     def depth(self) -> int:
         """Rows accepted but not finished."""
-        return self._rows
+        return self._turns.rows
 
     def counters(self) -> dict[str, int]:
         """Return what the lane has done since it was opened."""
-        return {"depth": self._rows, "batches": self.batches, "rows": self.written, "failed": self.failed}
+        return {"depth": self.depth, "batches": self.batches, "rows": self.written, "failed": self.failed}
 
-    async def write(self, steps: Sequence[Step], followers: tuple[Lane, ...] = ()) -> Outcome:
-        """Commit steps, then hand them to the followers, and return when all are through.
+    async def write(self, steps: Sequence[Step], way: Way | None = None) -> Outcome:
+        """Commit steps, offer them to the mirrors, and return; wait for the mirrors, too, if the way says so.
 
         A caller that is cancelled before its batch begins writes nothing; later, the write completes without it.
 
@@ -111,25 +133,29 @@ class Lane:
             QueueFullError: The lane is full and refuses.
             GatewayClosedError: The lane is closed.
         """
-        if self._closing:
+        turns = self._turns
+        if turns.closing:
             raise GatewayClosedError("the gateway is closed; nothing was written")
         rows = len(steps)
-        generation = self._generation
-        self._active[generation] += 1
-        if self._rows and (self._waiting or self._rows + rows > self._options.rows):
-            await self._room(rows, generation)
-        self._rows += rows
-        if self._idle and self._lonely and not followers and not self._queue:
-            return await self._write_alone(steps, generation)
+        generation = turns.begin()
+        if turns.rows and turns.crowded(rows):
+            await turns.room(rows, generation)
+        turns.rows += rows
+        if self._idle and self._lonely and not self._queue and (way is None or not way.waits):
+            return await self._write_alone(steps, generation, way)
         future: asyncio.Future[Outcome] = self._loop.create_future()
-        self.enqueue(_Pending(steps, future, self, generation, followers))
+        self._queue.append(_Pending(steps, future, generation, way))
+        if self._idle:
+            self._wake_up()
         return await future
 
-    async def _write_alone(self, steps: Sequence[Step], generation: int) -> Outcome:
+    async def _write_alone(self, steps: Sequence[Step], generation: int, way: Way | None) -> Outcome:
         """Commit in the caller's own task, since nothing else is under way: two turns of the loop instead of four."""
         self._idle = False
         try:
-            receipt = await self._write(WriteBatch(steps))
+            first, receipt = await self._write(steps, () if way is None else ((way, len(steps)),))
+            if way is not None:
+                self._offer(way, replicated(steps, receipt, 0), first)
         except BaseException as error:
             if not isinstance(error, asyncio.CancelledError):
                 self.failed += 1
@@ -137,7 +163,7 @@ class Lane:
             raise
         finally:
             self._idle = True
-            self.settle(len(steps), generation)
+            self._turns.settle(len(steps), generation)
             if self._queue:
                 self._wake_up()
         self._count(len(steps), receipt)
@@ -148,21 +174,20 @@ class Lane:
         return outcome
 
     async def barrier(self) -> None:
-        """Return once everything submitted before this call is finished, followers included."""
-        if not any(self._active.values()):
-            return
-        future = self._loop.create_future()
-        self._barriers.append((self._generation, future))
-        self._generation += 1
-        self._active[self._generation] = 0
-        await future
+        """Return once everything submitted before this call is finished; mirrors only where their callers wait."""
+        await self._turns.barrier()
+
+    def wait_no_longer(self) -> None:
+        """Let those go who wait for mirrors whose failures are not reported; the relay sees to their rows."""
+        for arrival in list(self._arrivals):
+            arrival.give_up()
 
     def refuse(self) -> None:
-        """Take no more writes from callers; what other lanes hand over is still taken."""
-        self._closing = True
+        """Take no more writes."""
+        self._turns.closing = True
 
     async def close(self) -> None:
-        """Finish what was accepted, then stop. Lanes that follow one another are closed with `close_lanes`."""
+        """Finish what was accepted, then stop."""
         self.refuse()
         await self.barrier()
         self._worker.cancel()
@@ -170,46 +195,11 @@ class Lane:
 
     def _stopped(self, worker: asyncio.Task[None]) -> None:
         """Leave nobody waiting for a worker that has ended, whatever ended it."""
-        self._closing = True
+        self._turns.release()
         error = GatewayClosedError("the gateway is closed; whether the write was applied is unknown")
         error.__cause__ = None if worker.cancelled() else worker.exception()
         while self._queue:
             self._fail(self._queue.popleft(), error)
-        for turn in self._waiting:
-            if not turn.done():
-                turn.set_result(None)
-
-    async def _room(self, rows: int, generation: int) -> None:
-        """Wait, in order, until there is room for more rows; or refuse, by policy."""
-        if self._options.policy is FullPolicy.REFUSE:
-            self.settle(0, generation)
-            raise QueueFullError(
-                f"{self.store.name}: {self._rows} rows wait to be written, the bound is {self._options.rows}; "
-                "the write was refused. Slow down, raise STORAGE_LANE_ROWS, or set STORAGE_LANE_POLICY=block"
-            )
-        enqueue = self._waiting.append
-        while True:
-            turn = self._loop.create_future()
-            enqueue(turn)
-            enqueue = self._waiting.appendleft  # who was woken too early keeps the place at the head
-            try:
-                await turn
-            except BaseException:
-                if not turn.cancelled():
-                    self._next_waiting()  # the turn was given to a caller that left; pass it on
-                self.settle(0, generation)
-                raise
-            if self._closing:
-                self.settle(0, generation)
-                raise GatewayClosedError("the gateway is closed; nothing was written")
-            if not self._rows or self._rows + rows <= self._options.rows:
-                return
-
-    def enqueue(self, pending: _Pending) -> None:
-        """Take a write in; from here on it goes its way without its caller."""
-        self._queue.append(pending)
-        if self._idle:
-            self._wake_up()
 
     def _wake_up(self) -> None:
         wake = self._wake
@@ -242,8 +232,8 @@ class Lane:
         limit = self._options.batch
         while queue and (not batch or rows + len(queue[0].steps) <= limit):
             pending = queue.popleft()
-            if pending.outcome is None and pending.future.cancelled():
-                pending.origin.settle(len(pending.steps), pending.generation)
+            if pending.future.cancelled():
+                self._turns.settle(len(pending.steps), pending.generation)
                 continue
             rows += len(pending.steps)
             batch.append(pending)
@@ -254,7 +244,7 @@ class Lane:
             batch[0].steps if len(batch) == 1 else [step for item in batch for step in item.steps]
         )
         try:
-            receipt = await self._write(WriteBatch(steps))
+            first, receipt = await self._write(steps, _ways(batch))
         except GatewayError as error:
             if len(batch) > 1 and concerns_one(error):
                 for item in batch:
@@ -272,10 +262,13 @@ class Lane:
                 self._fail(item, closed)
             raise
         self._count(len(steps), receipt)
-        offset = 0
+        if receipt.superseded:
+            _note_lost(batch, receipt)
+        if first:
+            self._hand_on(batch, steps, receipt, first)
         for item in batch:
-            self._done(item, receipt, offset)
-            offset += len(item.steps)
+            if item.way is None or not item.way.waits:
+                self._resolve(item)
 
     def _count(self, rows: int, receipt: WriteReceipt) -> None:
         self.batches += 1
@@ -284,109 +277,85 @@ class Lane:
         self._counters.rows_written += rows
         self._counters.superseded += len(receipt.superseded)
 
-    async def _write(self, batch: WriteBatch) -> WriteReceipt:
-        """Hand a batch to the store. Trying again is prepared only once something transient has failed."""
-        try:
-            return await self.store.write(batch)
-        except StoreError as error:
-            if not error.transient or self._options.retry <= 0:
-                raise
-        attempts = AsyncRetrying(
-            retry=retry_if_exception(lambda error: isinstance(error, StoreError) and error.transient),
-            stop=stop_after_delay(self._options.retry),
-            wait=wait_random_exponential(multiplier=0.02, max=0.5),
-            reraise=True,
+    async def _write(
+        self, steps: Sequence[Step], ways: Sequence[tuple[Way | None, int]]
+    ) -> tuple[int, WriteReceipt]:
+        """Hand a batch to the store, and return the number of its first step, 0 if it has none, and the receipt."""
+        mirrors = self._mirrors
+        if not ways or mirrors is None:
+            return 0, await persistently(lambda: self.store.write(WriteBatch(steps)), self._options.retry)
+
+        async def attempt() -> tuple[int, WriteReceipt]:
+            first, journaling = numbered(mirrors, ways)
+            return first, await self.store.write(WriteBatch(steps, journaling))
+
+        return await persistently(attempt, self._options.retry)
+
+    def _hand_on(
+        self, batch: list[_Pending], steps: Sequence[Step], receipt: WriteReceipt, first: int
+    ) -> None:
+        """Offer what was committed to the mirrors: all at once, or write by write where callers wait for theirs."""
+        way = batch[0].way
+        plain = not receipt.superseded and (
+            isinstance(steps, ColumnBatch) or not any(isinstance(step, Update) for step in steps)
         )
-        return await attempts(self.store.write, batch)
-
-    def _done(self, item: _Pending, receipt: WriteReceipt, offset: int) -> None:
-        """Take note of a commit and send the write on to its next lane, or home."""
-        outcome = item.outcome
-        if outcome is None:
-            if not item.followers and not receipt.superseded:
-                item.outcome = STORED
-                self._resolve(item)
-                return
-            outcome = item.outcome = Outcome()
-            if receipt.superseded:
-                outcome.note_lost(receipt.superseded, offset, len(item.steps))
-        else:
-            outcome.mirrored = (*outcome.mirrored, self.store.name)
-        if item.followers:
-            self._forward(item, replicated(item.steps, receipt, offset))
-        else:
-            self._resolve(item)
-
-    def _forward(self, item: _Pending, steps: Sequence[Step]) -> None:
-        follower, *rest = item.followers
-        item.followers = tuple(rest)
-        if not steps:
-            self._resolve(item)
+        if way is not None and not way.waits and all(item.way is way for item in batch):
+            self._offer(way, steps if plain else replicated(steps, receipt, 0), first)
             return
-        onward = _Pending(steps, item.future, item.origin, item.generation, item.followers)
-        onward.outcome = item.outcome
-        item.origin.resize(len(steps) - len(item.steps))
-        follower.enqueue(onward)
+        at = 0
+        for item in batch:
+            count = len(item.steps)
+            if item.way is not None:
+                onward = item.steps if plain else replicated(item.steps, receipt, at)
+                self._offer(item.way, onward, first + at, item if item.way.waits else None)
+            at += count
+
+    def _offer(self, way: Way, steps: Sequence[Step], first: int, item: _Pending | None = None) -> None:
+        arrival: _Arrival | None = None
+        if item is not None:
+            arrival = _Arrival(self, item, way)
+            if not way.reports:
+                self._arrivals.add(arrival)
+        for feed in way.feeds:
+            feed.offer(steps, first, arrival)
+
+    def arrived(self, arrival: _Arrival, item: _Pending) -> None:
+        """Let a caller go who waited for mirrors."""
+        self._arrivals.discard(arrival)
+        self._resolve(item)
 
     def _fail(self, item: _Pending, error: GatewayError) -> None:
-        """Report a failure: the primary's to the caller, a mirror's as part of the outcome."""
         self.failed += 1
-        if item.outcome is None:
-            self._counters.write_failures += 1
-            if not item.future.done():
-                item.future.set_exception(own_copy(error))
-            item.origin.settle(len(item.steps), item.generation)
-            return
-        self._counters.mirror_failures += 1
-        item.outcome.failures[self.store.name] = error
-        if item.followers:
-            self._forward(item, item.steps)
-        else:
-            self._resolve(item)
+        self._counters.write_failures += 1
+        if not item.future.done():
+            item.future.set_exception(own_copy(error))
+        self._turns.settle(len(item.steps), item.generation)
 
     def _resolve(self, item: _Pending) -> None:
         if not item.future.done():
-            item.future.set_result(item.outcome)  # type: ignore[arg-type]
-        item.origin.settle(len(item.steps), item.generation)
+            item.future.set_result(item.outcome)
+        self._turns.settle(len(item.steps), item.generation)
 
-    def resize(self, rows: int) -> None:
-        """Correct the count of rows under way, when a mirror gets more or fewer than the primary got steps."""
-        self._rows += rows
 
-    def settle(self, rows: int, generation: int) -> None:
-        """Count a write as finished, let waiting writers in and barriers down."""
-        self._rows -= rows
-        self._active[generation] -= 1
-        if self._waiting:
-            self._next_waiting()
-        if self._barriers and not self._active[generation]:
-            self._lower_barriers()
+def _note_lost(batch: Sequence[_Pending], receipt: WriteReceipt) -> None:
+    offset = 0
+    for item in batch:
+        item.outcome = Outcome()
+        item.outcome.note_lost(receipt.superseded, offset, len(item.steps))
+        offset += len(item.steps)
 
-    def _lower_barriers(self) -> None:
-        """Release the barriers whose generations, and all before them, have run empty."""
-        busy = min(
-            (generation for generation, count in self._active.items() if count), default=self._generation + 1
-        )
-        waiting: list[tuple[int, asyncio.Future[None]]] = []
-        for generation, future in self._barriers:
-            if generation >= busy:
-                waiting.append((generation, future))
-            elif not future.done():
-                future.set_result(None)
-        self._barriers = waiting
-        self._active = {g: count for g, count in self._active.items() if count or g >= self._generation}
 
-    def _next_waiting(self) -> None:
-        """Wake the longest waiting writer if there is room; it wakes the next when it is through."""
-        while self._waiting and (not self._rows or self._rows < self._options.rows):
-            turn = self._waiting.popleft()
-            if not turn.done():
-                turn.set_result(None)
-                return
+def _ways(batch: Sequence[_Pending]) -> list[tuple[Way | None, int]]:
+    """Return the ways of a batch's steps, each with how many steps in a row go along it; empty if none goes on."""
+    if all(item.way is None for item in batch):
+        return []
+    return [
+        (way, sum(len(item.steps) for item in items)) for way, items in groupby(batch, lambda item: item.way)
+    ]
 
 
 async def close_lanes(lanes: Collection[Lane]) -> None:
-    """Close lanes that may follow one another: first all refuse, then all finish, then all stop."""
+    """Close lanes: first all refuse, then all finish, then all stop."""
     for lane in lanes:
         lane.refuse()
     for lane in lanes:

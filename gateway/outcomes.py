@@ -13,6 +13,7 @@ from gateway.errors import GatewayError, StoreError, WriteRejectedError
 from gateway.records.row import Row
 
 __all__ = [
+    "NOTHING",
     "STORED",
     "Computed",
     "FullPolicy",
@@ -83,8 +84,8 @@ class Outcome:
     Attributes:
         superseded: The newest stored version that was newer than one of its rows; 0 if all were stored.
         lost: Which of its steps lost against a newer version, by their index.
-        mirrored: Names of the followers that have it.
-        failures: Followers that do not, with their errors.
+        mirrored: Names of the mirrors that have it, of those that were waited for.
+        failures: Mirrors that were waited for and do not have it, with their errors.
     """
 
     __slots__ = ("failures", "lost", "mirrored", "superseded")
@@ -138,20 +139,24 @@ class Computed:
         return self.rows
 
 
-def replicated(steps: Sequence[Step], receipt: WriteReceipt, offset: int) -> Sequence[Step]:
-    """Return what mirrors get: the rows as they are, and the rows that updates came to.
+NOTHING: Final = Group(())
+"""Stands for a step that need not reach a mirror, so that the others keep their numbers."""
 
-    A row that lost against a newer one is left out: the newer one reaches the mirror with its own write.
+
+def replicated(steps: Sequence[Step], receipt: WriteReceipt, offset: int) -> Sequence[Step]:
+    """Return what mirrors get, step for step: the rows as they are, and the rows that updates came to.
+
+    A row that lost against a newer one is `NOTHING`: the newer one reaches the mirror with its own write.
     """
-    if not receipt.superseded and (
-        isinstance(steps, ColumnBatch) or not any(isinstance(step, Update) for step in steps)
-    ):
+    if isinstance(steps, ColumnBatch) and not receipt.superseded:
         return steps
-    onward: list[Step] = []
-    for at, step in enumerate(steps, offset):
-        if isinstance(step, Update):
-            rows = step.apply.rows if isinstance(step.apply, Computed) else receipt.updated.get(at, ())
-            onward.extend([Group(rows)] if rows else [])
-        elif at not in receipt.superseded or isinstance(step, Group):
-            onward.append(step)
-    return onward
+    if not receipt.superseded and not any(isinstance(step, Update) for step in steps):
+        return steps
+    return [_onward(step, at, receipt) for at, step in enumerate(steps, offset)]
+
+
+def _onward(step: Step, at: int, receipt: WriteReceipt) -> Step:
+    if isinstance(step, Update):
+        rows = step.apply.rows if isinstance(step.apply, Computed) else receipt.updated.get(at, ())
+        return Group(tuple(rows)) if rows else NOTHING
+    return step if at not in receipt.superseded or isinstance(step, Group) else NOTHING

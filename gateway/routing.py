@@ -16,25 +16,24 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from enum import StrEnum
 from typing import Final
 
 from gateway.errors import ConfigurationError
 from gateway.migration.phases import Phase
+from gateway.modes import MODES, MirrorMode
 from gateway.records.codec import Value
 from gateway.records.digest import share_of
 from gateway.records.kind import KindSpec, Shape
 
-__all__ = ["KindPlan", "MirrorMode", "Route", "RoutingPlan", "parse_cutover", "route_for"]
-
-
-class MirrorMode(StrEnum):
-    """How the mirror is written."""
-
-    SYNC = "sync"
-    """The caller waits for both; a mirror failure is reported."""
-    OFF = "off"
-    """Only the primary is written."""
+__all__ = [
+    "KindPlan",
+    "MirrorMode",
+    "Route",
+    "RoutingPlan",
+    "leaders_moved",
+    "parse_cutover",
+    "route_for",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,12 +45,14 @@ class Route:
         mirrors: Get what the primary committed.
         reader: Answers reads.
         shadow: Repeats sampled reads, for comparison.
+        mode: How the mirrors are written; says nothing where there are none.
     """
 
     primary: str
     mirrors: tuple[str, ...]
     reader: str
     shadow: str | None
+    mode: MirrorMode = MirrorMode.JOURNALED
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,20 +97,25 @@ def _needs_mirror(plan: KindPlan) -> bool:
     return plan.phase in _COMPARED or plan.share > 0
 
 
+def _moves_leader(plan: KindPlan) -> bool:
+    return plan.phase is Phase.CUTOVER or plan.share > 0
+
+
 def route_for(
-    phase: Phase, old: str, new: str, *, shape: Shape = Shape.LOG, mirror: MirrorMode = MirrorMode.SYNC
+    phase: Phase, old: str, new: str, *, shape: Shape = Shape.LOG, mirror: MirrorMode = MirrorMode.JOURNALED
 ) -> Route:
     """Return the route of a phase between two stores.
 
-    Queues are never executed twice: they have a primary and nothing else.
+    Queues are never executed twice: they have a primary and nothing else. What is not mirrored is not compared either.
     """
     leader, follower = (new, old) if phase in _NEW_LEADS else (old, new)
-    paired = phase not in _SINGLE_WRITE and shape is not Shape.QUEUE
+    paired = phase not in _SINGLE_WRITE and shape is not Shape.QUEUE and mirror is not MirrorMode.OFF
     return Route(
         primary=leader,
-        mirrors=(follower,) if paired and mirror is MirrorMode.SYNC else (),
+        mirrors=(follower,) if paired else (),
         reader=leader,
         shadow=follower if paired and phase in _COMPARED else None,
+        mode=mirror if paired else MirrorMode.JOURNALED,
     )
 
 
@@ -122,13 +128,15 @@ class RoutingPlan:
         default: Where kinds stand that are not named.
         kinds: Where named kinds stand.
         mirror: How mirrors are written.
+        modes: How those of named kinds are.
         epoch: Grows with every change of the control store; 0 for a plan made from the environment.
     """
 
     backends: tuple[str, ...]
     default: KindPlan = KindPlan(Phase.LEGACY)
     kinds: Mapping[str, KindPlan] = field(default_factory=dict)
-    mirror: MirrorMode = MirrorMode.SYNC
+    mirror: MirrorMode = MirrorMode.JOURNALED
+    modes: Mapping[str, MirrorMode] = field(default_factory=dict)
     epoch: int = 0
 
     def __post_init__(self) -> None:
@@ -137,25 +145,43 @@ class RoutingPlan:
                 f"the gateway writes to one store or to two, not to {len(self.backends)}; "
                 "name one or two in STORAGE_BACKENDS"
             )
-        if self.mirror is MirrorMode.OFF and any(map(_needs_mirror, (self.default, *self.kinds.values()))):
-            raise ConfigurationError(
-                "with STORAGE_MIRROR_MODE=off only one store is written, so nothing can be compared or cut over; "
-                "set it to sync, or the phase to legacy, dual_write or complete"
-            )
-        routes: dict[tuple[Phase, Shape], Route] = {
-            (phase, shape): self._route(phase, shape) for phase in Phase for shape in Shape
+        self._check_modes()
+        routes = {
+            (phase, shape, mode): self._route(phase, shape, mode)
+            for phase in Phase
+            for shape in Shape
+            for mode in MirrorMode
         }
         object.__setattr__(self, "_routes", routes)
 
-    def _route(self, phase: Phase, shape: Shape) -> Route:
+    def _check_modes(self) -> None:
+        """Refuse to compare, or to cut over, what is not mirrored."""
+        others = (plan for kind, plan in self.kinds.items() if kind not in self.modes)
+        if self.mirror is MirrorMode.OFF and any(map(_needs_mirror, (self.default, *others))):
+            raise ConfigurationError(
+                "with STORAGE_MIRROR_MODE=off only one store is written, so nothing can be compared or cut over; "
+                "set it to journaled or sync, or the phase to legacy, dual_write or complete"
+            )
+        for kind, mode in self.modes.items():
+            if mode is MirrorMode.OFF and _moves_leader(self.kinds.get(kind, self.default)):
+                raise ConfigurationError(
+                    f"{MODES} says {kind}:off, so one store alone has its rows and nothing of it can be cut "
+                    f"over; mirror it, or leave it where it is with STORAGE_PLACES={kind}:{self.backends[0]}"
+                )
+
+    def _route(self, phase: Phase, shape: Shape, mode: MirrorMode) -> Route:
         if len(self.backends) == 1:
             only = self.backends[0]
             return Route(only, (), only, None)
-        return route_for(phase, *self.backends, shape=shape, mirror=self.mirror)
+        return route_for(phase, *self.backends, shape=shape, mirror=mode)
 
     def plan_of(self, kind: KindSpec) -> KindPlan:
         """Return where a kind stands; a companion stands where its leading kind does."""
         return self.kinds.get(kind.companion_of or kind.name, self.default)
+
+    def mode_of(self, kind: KindSpec) -> MirrorMode:
+        """Return how the mirror of a kind is written; a companion's as its leading kind's."""
+        return self.modes.get(kind.companion_of or kind.name, self.mirror)
 
     def route(self, kind: KindSpec, tenant: str, key: Sequence[Value]) -> Route:
         """Return the route of one key."""
@@ -163,8 +189,7 @@ class RoutingPlan:
         if not plan.share or kind.companion_of is not None:
             # A companion's rows are written along the route of the row they accompany; read alone, they are a listing.
             return self.listing(kind)
-        routes: dict[tuple[Phase, Shape], Route] = self.__dict__["_routes"]
-        return routes[plan.phase_of(share_of(kind.name, tenant, key)), kind.shape]
+        return self._found(plan.phase_of(share_of(kind.name, tenant, key)), kind)
 
     def keyed(self, kind: KindSpec) -> bool:
         """Tell whether different keys of a kind may go different ways."""
@@ -172,8 +197,17 @@ class RoutingPlan:
 
     def listing(self, kind: KindSpec) -> Route:
         """Return the route of queries over many keys."""
-        routes: dict[tuple[Phase, Shape], Route] = self.__dict__["_routes"]
-        return routes[self.plan_of(kind).listing_phase, kind.shape]
+        return self._found(self.plan_of(kind).listing_phase, kind)
+
+    def routes(self, kind: KindSpec) -> tuple[Route, ...]:
+        """Return every route that a key of a kind may go."""
+        plan = self.plan_of(kind)
+        phases = (plan.phase, Phase.CUTOVER) if self.keyed(kind) else (plan.listing_phase,)
+        return tuple(self._found(phase, kind) for phase in phases)
+
+    def _found(self, phase: Phase, kind: KindSpec) -> Route:
+        routes: dict[tuple[Phase, Shape, MirrorMode], Route] = self.__dict__["_routes"]
+        return routes[phase, kind.shape, self.mode_of(kind)]
 
     def with_kind(self, kind: str, plan: KindPlan) -> RoutingPlan:
         """Return a plan in which one kind stands elsewhere."""
@@ -202,3 +236,24 @@ def parse_cutover(text: str) -> dict[str, float]:
             raise ConfigurationError(f"STORAGE_CUTOVER names {name!r} twice; name each kind once")
         shares[name] = percent
     return shares
+
+
+def leaders_moved(old: RoutingPlan, new: RoutingPlan) -> frozenset[tuple[str, str]]:
+    """Return from which store to which other the lead of some key passes when one plan takes another's place.
+
+    Only where the old plan mirrors from the one to the other: elsewhere there is nothing that could be waited for.
+    """
+    moved: set[tuple[str, str]] = set()
+    if len(old.backends) < 2 or old.backends != new.backends:
+        return frozenset()
+    for kind in (
+        "",
+        *old.kinds,
+        *new.kinds,
+    ):  # no kind is called "", which stands for those that nobody names
+        before, after = old.kinds.get(kind, old.default), new.kinds.get(kind, new.default)
+        for share in (0.0, before.share, after.share):  # between these, all keys go the same way
+            was, becomes = before.phase_of(share), after.phase_of(share)
+            if was not in _SINGLE_WRITE and (was in _NEW_LEADS) != (becomes in _NEW_LEADS):
+                moved.add((old.backends[was in _NEW_LEADS], old.backends[becomes in _NEW_LEADS]))
+    return frozenset(moved)

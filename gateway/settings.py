@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from datetime import timedelta
 from pathlib import Path, PurePath
 from typing import Annotated, Any, Final
 from uuid import UUID
@@ -10,11 +11,14 @@ from uuid import UUID
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from gateway.errors import ConfigurationError
 from gateway.migration.phases import Phase
+from gateway.mirror.bounds import JournalPolicy
 from gateway.outcomes import FullPolicy
 from gateway.records.stamp import DEFAULT_TENANT
 from gateway.redaction import redact
 from gateway.routing import MirrorMode
+from gateway.sampling import parse_rates, rates_text
 
 __all__ = ["ALIASES", "PREFIX", "GatewaySettings", "variables_of"]
 
@@ -23,16 +27,15 @@ PREFIX: Final = "STORAGE_"
 ALIASES: Final[Mapping[str, tuple[str, ...]]] = {"environment": ("ENVIRONMENT", "RAILWAY_ENVIRONMENT")}
 """Variables without the prefix that mean a setting, in the order they are asked."""
 
+_UNITS: Final = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
 
-def _share(value: Any) -> Any:
-    """Read `5%` as 0.05."""
-    if not isinstance(value, str):
-        return value
-    text = value.strip()
+
+def _rates(value: Any) -> str:
+    """Return shares of reads in one spelling: `5%` as 0.05."""
     try:
-        return float(text.removesuffix("%")) / 100 if text.endswith("%") else float(text)
-    except ValueError:
-        raise ValueError("must be a number between 0 and 1, or a percentage such as 5%") from None
+        return rates_text(parse_rates(str(value)))
+    except ConfigurationError as error:
+        raise ValueError(f"must be shares such as 1%,trades:100%: {error}") from None
 
 
 def _listed(value: Any) -> Any:
@@ -48,6 +51,17 @@ def _joined(value: Any) -> Any:
 def _spelled(value: Any) -> Any:
     """Take a path or a UUID where text is wanted, for callers that write Python."""
     return str(value) if isinstance(value, PurePath | UUID) else value
+
+
+def _duration(value: Any) -> Any:
+    """Read `7d` as 604,800 seconds; a number is seconds."""
+    if not isinstance(value, str):
+        return value.total_seconds() if isinstance(value, timedelta) else value
+    text = value.strip().lower()
+    try:
+        return float(text[:-1]) * _UNITS[text[-1]] if text[-1:] in _UNITS else float(text)
+    except ValueError:
+        raise ValueError("must be seconds, or a number with s, m, h or d, such as 7d") from None
 
 
 def _lowered(value: Any) -> Any:
@@ -111,17 +125,35 @@ class GatewaySettings(BaseSettings):
         description="Kinds that live in one store, or in both, whatever the phase of the others: "
         "`tick_prices:questdb,trades:postgres+questdb`. Of two stores the first leads.",
     )
-    shadow_sample: Annotated[float, BeforeValidator(_share), Field(ge=0, le=1)] = Field(
-        default=0.01,
+    shadow_sample: Annotated[str, BeforeValidator(_rates)] = Field(
+        default="0.01",
         description="Share of reads that are repeated on the shadow store and compared: 0 to 1, or a "
-        "percentage such as `5%`.",
+        "percentage; and of kinds with their own, as in `1%,trades:100%,order_book_snapshots:0`.",
     )
     shadow_timeout: Seconds = Field(
         default=2.0, description="Seconds after which a shadow read counts as timed out."
     )
-    mirror_mode: Annotated[MirrorMode, BeforeValidator(_lowered)] = Field(
-        default=MirrorMode.SYNC,
-        description="How the mirror is written: sync (the caller waits for both) or off.",
+    mirror_mode: str = Field(
+        default=MirrorMode.JOURNALED.value,
+        description="How the mirror is written: journaled (at once, but nobody waits for it, and what it misses is "
+        "kept until it has it), sync (the caller waits for both) or off. Kinds may have their own: "
+        "`journaled,trades:sync,order_book_snapshots:off`.",
+    )
+    journal_rows: Rows = Field(
+        default=1_000_000,
+        description="Changes that may wait for a mirror before STORAGE_JOURNAL_POLICY applies.",
+    )
+    journal_age: Annotated[
+        float, BeforeValidator(_duration), Field(gt=0, le=366 * 86_400, allow_inf_nan=False)
+    ] = Field(
+        default=7 * 86_400.0,
+        description="How long a change may wait for a mirror before STORAGE_JOURNAL_POLICY applies: seconds, or "
+        "with a unit, such as `12h` or `7d`.",
+    )
+    journal_policy: Annotated[JournalPolicy, BeforeValidator(_lowered)] = Field(
+        default=JournalPolicy.BLOCK,
+        description="What happens then: block (writes of mirrored kinds wait, then fail with JournalFullError) or "
+        "degrade (the mirror is given up until `gateway copy` has brought it what it lacks).",
     )
     tenant: Annotated[str, BeforeValidator(_spelled)] = Field(
         default=DEFAULT_TENANT, description="UUID of the tenant whose rows are written and read."
@@ -204,13 +236,6 @@ class GatewaySettings(BaseSettings):
     def _expand(cls, value: Path | None) -> Path | None:
         return None if value is None else _home_expanded(value)
 
-    @field_validator("mirror_mode", mode="before")
-    @classmethod
-    def _announce_journal(cls, value: object) -> object:
-        if isinstance(value, str) and value.strip().lower() == "journaled":
-            raise ValueError("must be sync or off: the durable journal is not in this release")
-        return value
-
     @field_validator("tenant")
     @classmethod
     def _canonical_tenant(cls, value: str) -> str:
@@ -246,6 +271,11 @@ class GatewaySettings(BaseSettings):
         if self.control_url is None:
             return self.data_dir / "control.db"
         return _home_expanded(Path(self.control_url.removeprefix("sqlite:///")))
+
+    @property
+    def journal_path(self) -> Path:
+        """File of the local journal."""
+        return self.data_dir / "journal.db"
 
     @property
     def backups_path(self) -> Path:

@@ -1,7 +1,9 @@
 """Shadow reads: a sample of what a bot reads is read again from the other store, and compared.
 
-Nothing here can delay or fail the bot's own read: it hands over what it got and goes on. A difference is
-looked at again, on both sides, until the stores agree (`lagging`) or patience ends (`diverged`).
+Nothing here can delay or fail the bot's own read: it hands over what it got and goes on. Reads by key, listings of any
+sort (frames, series and candles are made of them while they are compared) and counts are compared. A difference is an
+inquiry of its own, which may have to wait until the mirror has caught up; those that wait hold no answers, only what
+differs, and none of them holds up another.
 """
 
 from __future__ import annotations
@@ -12,12 +14,17 @@ import random
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from gateway.compare import Outcome, PageComparison, RowComparison, caught_up, compare_pages, compare_rows
-from gateway.divergences import DivergenceLog, divergence_of
+from gateway.awaited import Asking, CaughtUp
+from gateway.backend import GroupSummary, Summarize
+from gateway.compare import Outcome
+from gateway.divergences import DivergenceLog, divergences_of
 from gateway.errors import StoreTimeoutError
+from gateway.inquiry import RECHECK_DELAYS, Found, Patience, differing_groups, inquire, inquire_count
+from gateway.looks import KeyRead, Pair, RowRead
 from gateway.query import Query
 from gateway.records.kind import KindSpec
 from gateway.records.row import Key, Row
+from gateway.sampling import SampleRates
 from gateway.telemetry import Counters
 
 if TYPE_CHECKING:
@@ -27,28 +34,6 @@ __all__ = ["RECHECK_DELAYS", "KeyRead", "ReadOperation", "ShadowReader"]
 
 _log: Final = logging.getLogger(__name__)
 
-RECHECK_DELAYS: Final = (0.01, 0.04, 0.15, 0.8)
-"""Seconds before each further look at a difference; about one second in all."""
-
-_FINDINGS: Final = 100
-"""Differing rows recorded of one read; a store that lost everything need not fill the log by one listing."""
-
-Answer = Sequence[Row | None]
-
-
-class KeyRead(NamedTuple):
-    """A read by key.
-
-    Attributes:
-        kind: The kind read.
-        tenant: Whose rows.
-        keys: The keys asked for.
-    """
-
-    kind: KindSpec
-    tenant: str
-    keys: Sequence[Key]
-
 
 class ReadOperation(NamedTuple):
     """A read that a bot did.
@@ -56,35 +41,40 @@ class ReadOperation(NamedTuple):
     Attributes:
         reader: The store that answered.
         shadow: The store to compare with.
-        request: What was asked: keys, or a query as the store got it.
-        rows: What the bot was given: for keys one entry each, tombstones and None included.
+        request: What was asked: keys, or a query or count as the store got it.
+        answer: What the bot was given: for keys one entry each, tombstones and None included; rows; or groups.
     """
 
     reader: Store
     shadow: Store
-    request: KeyRead | Query
-    rows: Answer
+    request: RowRead | Summarize
+    answer: Sequence[Row | None] | Sequence[GroupSummary]
 
 
 class ShadowReader:
     """Compares a sample of reads with what another store would have answered.
 
     Args:
-        rate: Share of the reads that is compared, 0 to 1.
+        rate: Share of the reads that is compared, 0 to 1, of all kinds or by kind.
         divergences: Where differences that stay are kept.
         counters: Where comparisons are counted by outcome.
         timeout: Seconds that one store may take to answer.
         capacity: Reads that wait to be compared, at most; one that comes when it is full is dropped and
             counted.
         row_capacity: Rows in all of them, at most.
-        workers: Comparisons at the same time.
-        delays: Seconds before each further look at a difference.
+        workers: Comparisons at the same time, and looks at differences beside them.
+        delays: Seconds before each of the first further looks at a difference.
+        patience: Seconds to wait for a mirror to catch up, at most.
+        purge_patience: Seconds that a row which only the follower has must stay there to be believed.
+        inquiries: Differences that are looked into at the same time, at most; one more is dropped and counted.
+        caught_up: Tells whether a mirror has caught up. Without it, a difference that outlasts all delays is believed,
+            which is right for mirrors that are written before the bot's write returns.
         seed: Makes the sample repeatable.
     """
 
     def __init__(
         self,
-        rate: float,
+        rate: float | SampleRates,
         divergences: DivergenceLog,
         counters: Counters,
         *,
@@ -93,22 +83,39 @@ class ShadowReader:
         row_capacity: int = 100_000,
         workers: int = 4,
         delays: Sequence[float] = RECHECK_DELAYS,
+        patience: float = 300.0,
+        purge_patience: float = 30.0,
+        inquiries: int = 1_000,
+        caught_up: CaughtUp | None = None,
         seed: int | None = None,
     ) -> None:
-        self.rate = rate
+        self.rates = rate if isinstance(rate, SampleRates) else SampleRates(rate)
         self._divergences = divergences
         self._counters = counters
         self._timeout = timeout
-        self._delays = tuple(delays)
+        self._patience = Patience(tuple(delays), patience, purge_patience)
+        self._asking = None if caught_up is None else Asking(caught_up)
         self._random = random.Random(seed)  # noqa: S311 - chooses a sample, guards nothing
         self._queue: asyncio.Queue[ReadOperation] = asyncio.Queue(capacity)
         self._rows_left = row_capacity
         self._worker_count = workers
+        self._turns = asyncio.Semaphore(workers)
         self._workers: list[asyncio.Task[None]] = []
+        self._inquiry_capacity = inquiries
+        self._inquiries: set[asyncio.Task[None]] = set()
         self._closed = False
 
     def __repr__(self) -> str:
-        return f"<ShadowReader rate={self.rate:g} waiting={self._queue.qsize()}>"
+        waiting, looked_into = self._queue.qsize(), len(self._inquiries)
+        return f"<ShadowReader rate={self.rates.default:g} waiting={waiting} inquiries={looked_into}>"
+
+    def watch(self, caught_up: CaughtUp) -> None:
+        """Ask this from now on whether a mirror has caught up; for whoever opens mirrors after the shadow reader."""
+        self._asking = Asking(caught_up)
+
+    def samples(self, kind: KindSpec) -> bool:
+        """Tell whether any read of a kind is ever compared."""
+        return self.rates.of(kind.name) > 0
 
     def offer_keys(
         self,
@@ -131,7 +138,7 @@ class ShadowReader:
             keys: The keys asked for.
             rows: What the reader gave, one entry a key, tombstones and None included.
         """
-        if self._chosen(len(rows)):
+        if self._chosen(kind, len(rows)):
             self._take(ReadOperation(reader, shadow, KeyRead(kind, tenant, tuple(keys)), tuple(rows)))
 
     def offer_query(self, reader: Store, shadow: Store, query: Query, rows: Sequence[Row]) -> None:
@@ -145,12 +152,28 @@ class ShadowReader:
             query: The query as the reader got it.
             rows: What the reader gave.
         """
-        if self._chosen(len(rows)):
+        if self._chosen(query.kind, len(rows)):
             self._take(ReadOperation(reader, shadow, query, tuple(rows)))
 
-    def _chosen(self, size: int) -> bool:
+    def offer_summary(
+        self, reader: Store, shadow: Store, request: Summarize, groups: Sequence[GroupSummary]
+    ) -> None:
+        """Take a count for comparison, perhaps.
+
+        Does not wait and does not raise; call it from the event loop.
+
+        Args:
+            reader: The store that answered.
+            shadow: The store to compare with.
+            request: What was counted.
+            groups: What the reader gave.
+        """
+        if self._chosen(request.kind, len(groups)):
+            self._take(ReadOperation(reader, shadow, request, tuple(groups)))
+
+    def _chosen(self, kind: KindSpec, size: int) -> bool:
         """Draw whether a read is compared, and see whether there is room."""
-        if self._random.random() >= self.rate or self._closed:
+        if self._random.random() >= self.rates.of(kind.name) or self._closed:
             return False
         room = not self._queue.full() and size <= self._rows_left
         if not room:
@@ -158,7 +181,7 @@ class ShadowReader:
         return room
 
     def _take(self, operation: ReadOperation) -> None:
-        self._rows_left -= len(operation.rows)
+        self._rows_left -= len(operation.answer)
         self._queue.put_nowait(operation)
         if not self._workers:
             loop = asyncio.get_running_loop()
@@ -167,21 +190,30 @@ class ShadowReader:
             ]
 
     async def drain(self) -> None:
-        """Wait until everything taken so far is compared."""
+        """Wait until everything taken so far is compared, and every difference is explained or believed."""
         await self._queue.join()
+        while self._inquiries:
+            await asyncio.wait(self._inquiries)
 
     async def aclose(self, deadline: float = 5.0) -> None:
-        """Compare what waits, for at most `deadline` seconds; count the rest as dropped."""
+        """Compare what waits, for at most `deadline` seconds; count the rest as dropped.
+
+        A difference that waits for a mirror which has not caught up by now ends as lagging.
+        """
         self._closed = True
+        self._patience.closing.set()
         try:
             async with asyncio.timeout(deadline):
                 await self.drain()
         except TimeoutError:
             self._drop_waiting()
-        for worker in self._workers:
-            worker.cancel()
-        await asyncio.gather(*self._workers, return_exceptions=True)
+        tasks = (*self._workers, *self._inquiries)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
         self._workers = []
+        if self._asking is not None:
+            await self._asking.aclose()
 
     def _drop_waiting(self) -> None:
         while not self._queue.empty():
@@ -193,93 +225,67 @@ class ShadowReader:
         while True:
             operation = await self._queue.get()
             try:
-                self._count(await self._compare(operation))
-            except (TimeoutError, StoreTimeoutError):
-                self._count(Outcome.TIMED_OUT)
-            except asyncio.CancelledError:
-                self._counters.shadow_dropped += 1
-                raise
-            except Exception as error:  # noqa: BLE001 - the one place where a failed comparison is tolerated, and counted
-                self._count(Outcome.FAILED)
-                _log.debug("a shadow read of %s failed: %s", operation.shadow.name, error)
+                await self._judge(operation)
             finally:
-                self._rows_left += len(operation.rows)
+                self._rows_left += len(operation.answer)
                 self._queue.task_done()
+
+    async def _judge(self, operation: ReadOperation) -> None:
+        """Compare once; a difference becomes an inquiry."""
+        pair = Pair(operation.reader, operation.shadow, self._timeout, self._turns)
+        try:
+            agreed = await _agree(pair, operation)
+        except BaseException as error:
+            self._tolerate(error, operation.shadow)
+            if not isinstance(error, Exception):
+                raise
+            return
+        if agreed:
+            self._counters.shadow_match += 1
+        elif len(self._inquiries) >= self._inquiry_capacity:
+            self._counters.shadow_dropped += 1
+        else:
+            task = asyncio.create_task(self._inquire(pair, operation.request), name="gateway-shadow-inquiry")
+            self._inquiries.add(task)
+            task.add_done_callback(self._inquiries.discard)
+
+    async def _inquire(self, pair: Pair, request: RowRead | Summarize) -> None:
+        try:
+            if isinstance(request, Summarize):
+                found = await inquire_count(pair, request, self._patience, self._asking)
+            else:
+                found = await inquire(pair, request, self._patience, self._asking)
+        except BaseException as error:
+            self._tolerate(error, pair.shadow)
+            if not isinstance(error, Exception):
+                raise
+        else:
+            self._conclude(pair, request, found)
+
+    def _conclude(self, pair: Pair, request: RowRead | Summarize, found: Found) -> None:
+        self._count(found.outcome)
+        stores = {"primary": pair.reader.name, "shadow": pair.shadow.name}
+        for divergence in divergences_of(request.kind, found, tenant=request.tenant, **stores):
+            self._divergences.record(divergence)
+
+    def _tolerate(self, error: BaseException, shadow: Store) -> None:
+        """Count a comparison that did not come to an end: the one place where that is tolerated."""
+        if isinstance(error, TimeoutError | StoreTimeoutError):
+            self._count(Outcome.TIMED_OUT)
+        elif isinstance(error, Exception):
+            self._count(Outcome.FAILED)
+            _log.debug("a shadow read of %s failed: %s", shadow.name, error)
+        else:
+            self._counters.shadow_dropped += 1
 
     def _count(self, outcome: Outcome) -> None:
         name = f"shadow_{outcome.value}"
         setattr(self._counters, name, getattr(self._counters, name) + 1)
 
-    async def _compare(self, operation: ReadOperation) -> Outcome:
-        """Compare once, and again after each delay for as long as the stores differ."""
-        found = compare_answers(
-            operation.request, operation.rows, await self._ask(operation.shadow, operation)
-        )
-        if found.outcome is Outcome.MATCH:
-            return Outcome.MATCH
-        staying = found.rows
-        for delay in self._delays:
-            await asyncio.sleep(delay)
-            before = found
-            # The shadow first: what the leader holds then is never older than what a mirror could have got
-            # from it.
-            theirs = await self._ask(operation.shadow, operation)
-            mine = await self._ask(operation.reader, operation)
-            found = compare_answers(operation.request, mine, theirs)
-            staying = lasting(before, found)
-            if not (staying or found.misordered or appeared(before, found)):
-                return Outcome.LAGGING
-        if not staying and not found.misordered:
-            return (
-                Outcome.LAGGING
-            )  # what the last look alone saw may be a write under way, and proves nothing
-        self._report(operation, staying)
-        return Outcome.DIVERGED
 
-    async def _ask(self, store: Store, operation: ReadOperation) -> Answer:
-        async with asyncio.timeout(self._timeout):
-            request = operation.request
-            if isinstance(request, Query):
-                return await store.query(request)
-            return await store.get(request.kind, request.tenant, request.keys)
-
-    def _report(self, operation: ReadOperation, staying: Sequence[RowComparison]) -> None:
-        stores = {"primary": operation.reader.name, "shadow": operation.shadow.name}
-        for row in staying[:_FINDINGS] or (_order_finding(operation),):
-            self._divergences.record(divergence_of(row, tenant=operation.request.tenant, **stores))
-
-
-def compare_answers(request: KeyRead | Query, left: Answer, right: Answer) -> PageComparison:
-    """Compare two stores' answers to one request."""
-    if isinstance(request, Query):
-        pages = [[row for row in answer if row is not None] for answer in (left, right)]
-        return compare_pages(request.kind, *pages, limit=request.limit, descending=request.descending)
-    found = [compare_rows(request.kind, mine, theirs) for mine, theirs in zip(left, right, strict=True)]
-    differing = tuple(one for one in found if one.outcome is not Outcome.MATCH)
-    if not differing:
-        return PageComparison(Outcome.MATCH)
-    diverged = any(one.outcome is Outcome.DIVERGED for one in differing)
-    return PageComparison(Outcome.DIVERGED if diverged else Outcome.LAGGING, differing)
-
-
-def lasting(before: PageComparison, after: PageComparison) -> tuple[RowComparison, ...]:
-    """Return the differences of a second look that were there in the first, and have not caught up meanwhile.
-
-    One that is new in the second look may be a write under way; only a further look can tell.
-    """
-    known = {row.key: row for row in before.rows}
-    return tuple(row for row in after.rows if row.key in known and not caught_up(known[row.key], row))
-
-
-def appeared(before: PageComparison, after: PageComparison) -> tuple[RowComparison, ...]:
-    """Return the differences of a second look that were not there in the first: reason enough for a third."""
-    known = {row.key for row in before.rows}
-    return tuple(row for row in after.rows if row.key not in known)
-
-
-def _order_finding(operation: ReadOperation) -> RowComparison:
-    """Return the finding that stands for a listing whose rows match and whose order does not."""
-    kind = operation.request.kind
-    first = next((row for row in operation.rows if row is not None), None)
-    key = first.key if first is not None else tuple(None for _ in kind.key)
-    return RowComparison(kind, key, Outcome.DIVERGED)
+async def _agree(pair: Pair, operation: ReadOperation) -> bool:
+    """Ask the other store what the bot asked, and tell whether it answers the same."""
+    request = operation.request
+    if isinstance(request, Summarize):
+        return not differing_groups(operation.answer, await pair.counts(request))  # type: ignore[arg-type] # groups
+    return await pair.agree(request, operation.answer)  # type: ignore[arg-type] # rows

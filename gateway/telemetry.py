@@ -220,9 +220,11 @@ class Counters:
         shadow_match: Comparisons that found both stores alike.
         shadow_lagging: Comparisons that found one behind, and then in step.
         shadow_diverged: Comparisons that found a difference which stays.
+        shadow_unstable: Comparisons of reads to which the primary itself gives two answers.
         shadow_failed: Comparisons that a store could not answer.
         shadow_timed_out: Comparisons that a store did not answer in time.
         shadow_dropped: Sampled reads that were not compared because too many waited.
+        alerts_failed: Divergences that a plugin was not told of, or that it failed at.
         divergences_dropped: Divergences that are not listed any more, or never were, for want of room.
         control_lost: Looks at the control store that failed.
         plan_changes: Plans taken over from the control store.
@@ -248,9 +250,11 @@ class Counters:
     shadow_match: int = 0
     shadow_lagging: int = 0
     shadow_diverged: int = 0
+    shadow_unstable: int = 0
     shadow_failed: int = 0
     shadow_timed_out: int = 0
     shadow_dropped: int = 0
+    alerts_failed: int = 0
     divergences_dropped: int = 0
     control_lost: int = 0
     plan_changes: int = 0

@@ -55,6 +55,11 @@ def fault_of_backend(spec: object) -> str | None:
         return (
             f"the backend {name!r} declares the capability {unknown[0]!r}, which this gateway does not know"
         )
+    if Capability.JOURNAL in foreign.capabilities and Capability.ATOMIC_BATCH not in foreign.capabilities:
+        return (
+            f"the backend {name!r} declares {Capability.JOURNAL.value!r} and not {Capability.ATOMIC_BATCH.value!r}: "
+            "intents are worth something only where they are stored with their whole batch or not at all"
+        )
     # A text would pass for a tuple of its letters.
     if not isinstance(foreign.url_schemes, tuple):
         return f"url_schemes of the backend {name!r} must be a tuple"

@@ -23,6 +23,7 @@ from alembic.runtime.migration import MigrationContext
 from gateway.records.builtin import BUILTIN_KINDS
 from gateway.records.kind import KindSpec
 from gateway.sql import migrations
+from gateway.sql.intents import SQLITE_INTENTS
 from gateway.sql.schema import Schema
 from gateway.sql.shapes import shape_of
 from gateway.sql.tables import metadata_of
@@ -89,7 +90,8 @@ def differences() -> list[ops.MigrateOperation]:
         engine = sa.create_engine(f"sqlite:///{folder}/revision.db")
         Schema(engine, ()).upgrade()
         with engine.connect() as connection:
-            context = MigrationContext.configure(connection, opts={"compare_type": True})
+            options = {"compare_type": True, "include_name": lambda name, *_: name != SQLITE_INTENTS}
+            context = MigrationContext.configure(connection, opts=options)
             script = produce_migrations(context, metadata_of(BUILTIN_KINDS))
         engine.dispose()
     return flat(script.upgrade_ops_list)

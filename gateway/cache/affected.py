@@ -60,7 +60,8 @@ def guarded(batch: WriteBatch, cached: Collection[KindSpec]) -> WriteBatch:
         [
             Update(step.tenant, step.reads, _Guarded(step, cached)) if isinstance(step, Update) else step
             for step in steps
-        ]
+        ],
+        batch.journaling,
     )
 
 

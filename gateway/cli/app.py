@@ -18,6 +18,7 @@ from gateway.cli.commands import (
     divergences,
     installed,
     migration,
+    mirroring,
     moving,
     phases,
     reading,
@@ -41,6 +42,7 @@ _GROUPS: Final = (
     phases,
     migration,
     divergences,
+    mirroring,
     upkeep,
     caching,
 )

@@ -28,6 +28,7 @@ __all__ = [
     "print_line",
     "print_next",
     "print_table",
+    "table_of",
 ]
 
 _PLAIN_WIDTH: Final = 100_000
@@ -39,6 +40,10 @@ _STYLES: Final = {
     "warn": "yellow",
     "fail": "bold red",
     "no": "bold red",
+    "paused": "yellow",
+    "full": "bold red",
+    "needs a copy": "bold red",
+    "unknown": "bold red",
 }
 
 
@@ -93,10 +98,15 @@ def print_table(
         title: A line above it.
         marked: Heading of the column whose words (`ok`, `fail`, ...) get their colour.
     """
-    kept = [tuple(row) for row in rows]
     console = console_of(sys.stdout)
     if title:
         console.print(Text(title, style="bold"))
+    console.print(table_of(columns, rows, marked=marked))
+
+
+def table_of(columns: Sequence[str], rows: Iterable[Sequence[object]], *, marked: str | None = None) -> Table:
+    """Return a table; see `print_table`."""
+    kept = [tuple(row) for row in rows]
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
     for at, name in enumerate(columns):
         numbers = [row[at] for row in kept if row[at] is not None]
@@ -106,7 +116,7 @@ def print_table(
         table.add_column(Text(name), justify="right" if right else "left", overflow="fold")
     for row in kept:
         table.add_row(*(_styled(value, name == marked) for name, value in zip(columns, row, strict=True)))
-    console.print(table)
+    return table
 
 
 def print_empty(kinds: Iterable[str]) -> None:

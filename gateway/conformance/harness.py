@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 import uuid
-from collections.abc import Coroutine, Iterator
+from collections.abc import Collection, Coroutine, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final, TypeVar, cast
@@ -19,6 +19,7 @@ from gateway.backend import Backend, BackendSpec, OpenContext
 from gateway.conformance.rows import Scribe
 from gateway.dispatch import Store, open_store
 from gateway.hookspecs import new_manager
+from gateway.records.kind import KindSpec
 
 __all__ = ["Harness"]
 
@@ -60,10 +61,11 @@ class Harness:
         """Run a coroutine on this clause's loop; one that hangs fails after a minute."""
         return self._runner.run(asyncio.wait_for(work, LIMIT))
 
-    async def open(self, *, read_only: bool = False) -> Store:
-        """Open the store the way the product does, through pluggy."""
+    async def open(self, *, read_only: bool = False, without: Collection[KindSpec] = ()) -> Store:
+        """Open the store the way the product does, through pluggy; without some kinds, as a lesser program would."""
         manager = new_manager()
-        context = replace(self.context, read_only=read_only)
+        kinds = tuple(kind for kind in self.context.kinds if kind not in without)
+        context = replace(self.context, read_only=read_only, kinds=kinds)
         store = await open_store(self.spec, context, manager)
         self._opened.append(store)
         self._backends[id(store)] = cast("Backend", manager.get_plugin(context.instance))
@@ -81,7 +83,7 @@ class Harness:
         """Start another process that opens this store; `release` it. See `gateway.conformance.worker`.
 
         Args:
-            task: `write`, `count` or `open`.
+            task: `write`, `journal`, `count` or `open`.
             scribe: Whose rows it writes.
             worker: Its number, which makes its rows and versions distinct.
             count: How many batches it writes; 0 for no end.

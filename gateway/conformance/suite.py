@@ -18,6 +18,7 @@ from gateway.conformance.fidelity import FidelityClauses
 from gateway.conformance.grouping import GroupClauses
 from gateway.conformance.guarding import GuardClauses
 from gateway.conformance.harness import Harness
+from gateway.conformance.journaling import JournalClauses
 from gateway.conformance.kinds import ALL_KINDS
 from gateway.conformance.listing import ListingClauses
 from gateway.conformance.paging import PagingClauses
@@ -50,6 +51,7 @@ class BackendConformance(
     ConcurrencyClauses,
     CancellationClauses,
     DurabilityClauses,
+    JournalClauses,
 ):
     """Every promise of `gateway.backend`. Derive from it, name it `Test…`, and give it a spec.
 

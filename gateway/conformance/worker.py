@@ -3,10 +3,11 @@
 Tasks:
 
 * `write`: writes the batches of `load_batch` in turn and prints the number of each that is acknowledged.
+* `journal`: does the same, and each batch leaves the intents of `load_journaling` behind.
 * `count`: counts the probe counter up by `Update` steps and prints a line for each acknowledgement.
 * `open`: opens the store and prints `opened`, or the name of the error's class.
 
-The first two say `ready` when they have the store open, and begin when they get a line on standard input.
+All but the last say `ready` when they have the store open, and begin when they get a line on standard input.
 """
 
 from __future__ import annotations
@@ -27,9 +28,13 @@ from gateway.conformance.kinds import ALL_KINDS
 from gateway.conformance.rows import FIRST_VERSION, Scribe, batch, group, increment, minutes
 from gateway.dispatch import Store, open_store
 from gateway.errors import GatewayError
+from gateway.intents import Journaling
 from gateway.records.row import Row
 
-__all__ = ["load_batch", "load_rows", "main"]
+__all__ = ["MIRROR", "OTHER_MIRROR", "load_batch", "load_journaling", "load_rows", "main"]
+
+MIRROR, OTHER_MIRROR = "mirror", "other"
+"""Mirrors that intents are for."""
 
 _STRIDE = 64
 """Versions between one batch and the next; room for the rows of several workers."""
@@ -55,9 +60,22 @@ def load_batch(scribe: Scribe, worker: int, number: int) -> WriteBatch:
     return batch(alone, shared, group(*together))
 
 
+def load_journaling(scribe: Scribe, worker: int, number: int) -> Journaling:
+    """Return which intents a worker's batch leaves behind: of its first row, and for two mirrors of its group."""
+    targets = ((MIRROR,), (), (MIRROR, OTHER_MIRROR))
+    return Journaling(f"{scribe.tenant}-{worker}", number * len(targets), targets)
+
+
 async def _write(store: Store, scribe: Scribe, worker: int, numbers: Iterator[int]) -> None:
     for number in numbers:
         await store.write(load_batch(scribe, worker, number))
+        _say(str(number))
+
+
+async def _journal(store: Store, scribe: Scribe, worker: int, numbers: Iterator[int]) -> None:
+    for number in numbers:
+        steps = load_batch(scribe, worker, number).steps
+        await store.write(WriteBatch(steps, load_journaling(scribe, worker, number)))
         _say(str(number))
 
 
@@ -69,7 +87,7 @@ async def _count(store: Store, scribe: Scribe, _worker: int, numbers: Iterator[i
 
 async def _work(spec: BackendSpec, context: OpenContext, arguments: argparse.Namespace) -> None:
     numbers = iter(range(arguments.count)) if arguments.count else count()
-    task = {"write": _write, "count": _count}[arguments.task]
+    task = {"write": _write, "journal": _journal, "count": _count}[arguments.task]
     store = await open_store(spec, context)
     try:
         # Nobody writes before all have opened; otherwise each would be done before the next one has started.
@@ -99,7 +117,7 @@ def _say(line: str) -> None:
 def _parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m gateway.conformance.worker")
     parser.add_argument("spec", help="where the spec is, as package.module:ATTRIBUTE")
-    parser.add_argument("task", choices=["write", "count", "open"])
+    parser.add_argument("task", choices=["write", "journal", "count", "open"])
     parser.add_argument("--data-dir", type=Path, required=True)
     parser.add_argument("--instance", required=True)
     parser.add_argument("--tenant", required=True)

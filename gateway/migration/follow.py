@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Final
 
-from gateway.errors import ConfigurationError
+from gateway.errors import ConfigurationError, MirrorBehindError, StoreError
 from gateway.migration.control import ControlStore, MemberId
 from gateway.migration.decisions import ControlState, resolve
 from gateway.routing import RoutingPlan
@@ -26,11 +26,15 @@ class PlanFollower:
     keeps the plan it has, says so once in the log and in `lost`, and goes on looking. It never falls back to
     the environment, which may be phases behind.
 
+    A plan that cannot be followed yet, because a store that is to lead lacks something, is tried again and again;
+    `held` says why.
+
     Args:
         store: The control store.
         base: The plan from the environment.
         poll: Seconds between two looks; a change is followed within twice that.
-        on_change: Called in the event loop with each new plan, in the order of epochs.
+        on_change: Called in the event loop with each new plan, in the order of epochs, and awaited. If it fails, the
+            plan counts as not followed, and the next look tries again.
         beat: Seconds between two notes to the control store that this gateway runs.
         counters: Where losses of sight are counted.
     """
@@ -40,7 +44,7 @@ class PlanFollower:
         store: ControlStore,
         base: RoutingPlan,
         poll: float,
-        on_change: Callable[[RoutingPlan], None],
+        on_change: Callable[[RoutingPlan], Awaitable[None] | None],
         *,
         beat: float = 5.0,
         counters: Counters | None = None,
@@ -48,6 +52,7 @@ class PlanFollower:
         self.member = MemberId.draw()
         self.plan = base
         self.lost: str | None = None
+        self.held: str | None = None
         self._store = store
         self._base = base
         self._poll = poll
@@ -102,8 +107,8 @@ class PlanFollower:
         try:
             state = await asyncio.to_thread(self._read, known)
             if state is not None:
-                self._adopt(state)
-            await self._say_alive(changed=state is not None)
+                await self._take_over(state)
+            await self._say_alive(changed=self.plan.epoch != known)
         except ConfigurationError as error:
             self._lose(error)
         except Exception as error:  # noqa: BLE001 - a follower that dies would leave the bot behind without a word
@@ -121,10 +126,44 @@ class PlanFollower:
             )
         return self._store.state() if epoch > known else None
 
-    def _adopt(self, state: ControlState) -> None:
+    async def _take_over(self, state: ControlState) -> None:
+        """Take a plan over, however long that takes; the gateway is heard of meanwhile."""
+        closing = asyncio.create_task(self._closing.wait())
+        adopting = asyncio.create_task(self._adopt(state), name="gateway-adopt")
+        try:
+            while not adopting.done() and not self._closing.is_set():
+                await asyncio.wait(
+                    (adopting, closing), timeout=self._beat, return_when=asyncio.FIRST_COMPLETED
+                )
+                if not adopting.done():
+                    await self._say_alive(changed=False)
+            if adopting.done():
+                await adopting
+        finally:
+            closing.cancel()
+            adopting.cancel()
+            await asyncio.gather(closing, adopting, return_exceptions=True)
+
+    async def _adopt(self, state: ControlState) -> None:
         plan = resolve(self._base, state)
         # The plan counts as followed only once the gateway took it; if that fails, the next look tries again.
-        self._on_change(plan)
+        try:
+            taken = self._on_change(plan)
+            if taken is not None:
+                await taken
+        except (MirrorBehindError, StoreError) as error:
+            if self.held is None:
+                _log.error(
+                    "epoch %d is not followed yet, and epoch %d still is: %s",
+                    plan.epoch,
+                    self.plan.epoch,
+                    error,
+                )
+            self.held = str(error)
+            return
+        if self.held is not None:
+            _log.warning("epoch %d is followed now", plan.epoch)
+        self.held = None
         self.plan = plan
         self._counters.plan_changes += 1
 

@@ -7,6 +7,7 @@ from gateway.records.activity import ALERTS, DAILY_STATS, EVENTS, OPERATIONS
 from gateway.records.caching import CACHE_EPOCHS
 from gateway.records.kind import KindSpec
 from gateway.records.market import CANDLES, INDICATOR_SERIES, INDICATORS, ORDER_BOOK_SNAPSHOTS, TICK_PRICES
+from gateway.records.mirroring import MIRROR_STATES
 from gateway.records.trading import BOT_STATE, CLOSED_POSITIONS, POSITIONS, TRADE_DECISIONS, TRADES
 
 __all__ = ["BUILTIN_KINDS", "gateway_record_kinds"]
@@ -27,6 +28,7 @@ BUILTIN_KINDS: tuple[KindSpec, ...] = (
     TRADE_DECISIONS,
     BOT_STATE,
     CACHE_EPOCHS,
+    MIRROR_STATES,
 )
 
 

@@ -12,11 +12,20 @@ from sqlalchemy.schema import CreateIndex, CreateTable, DropTable, ExecutableDDL
 from gateway.sql.dialect import POSTGRES, quoted
 from gateway.sql.fingerprints import index_name
 from gateway.sql.functions import FUNCTIONS, function_statements
+from gateway.sql.intents import INTENTS, SQLITE_INTENTS
 from gateway.sql.intervals import Interval, default_name
 from gateway.sql.layout import CHUNK_SCHEMA, OWN_SCHEMA, Group, Layout, Partitioning
 from gateway.sql.shapes import TableShape
 from gateway.sql.tables import KINDS_TABLE, kinds_table
-from gateway.sql.tenancy import OWN_RIGHTS, admin_policy, grants, protect, schema_grants, tenant_policy
+from gateway.sql.tenancy import (
+    INTENT_RIGHTS,
+    OWN_RIGHTS,
+    admin_policy,
+    grants,
+    protect,
+    schema_grants,
+    tenant_policy,
+)
 
 __all__ = [
     "MOVED_ROWS",
@@ -25,6 +34,8 @@ __all__ = [
     "Statement",
     "house_creation",
     "house_removal",
+    "intents_creation",
+    "intents_removal",
     "kinds_creation",
     "literal",
     "own_table_creation",
@@ -47,6 +58,7 @@ Statement = sa.TextClause | ExecutableDDLElement
 
 _POSTGRES: Final = pg.dialect()  # type: ignore[no-untyped-call]  # SQLAlchemy leaves it untyped
 _MOVED: Final = f"{quoted(OWN_SCHEMA)}.{quoted(MOVED_ROWS)}"
+_INTENTS: Final = f"{quoted(OWN_SCHEMA)}.{quoted(INTENTS)}"
 _CUT: Final = f"{quoted(OWN_SCHEMA)}.{quoted(PARTITIONED_TABLES)}"
 
 
@@ -160,6 +172,8 @@ def own_table_creation(name: str, layout: Layout) -> list[Statement]:
     """Return what makes one of the gateway's own tables in PostgreSQL, should somebody have dropped it."""
     if name == KINDS_TABLE:
         return kinds_creation(layout)
+    if name == INTENTS:
+        return intents_creation(layout)
     texts = {MOVED_ROWS: _moved_creation, PARTITIONED_TABLES: _cut_creation}
     return [literal(text) for text in texts[name](layout)]
 
@@ -184,6 +198,43 @@ def _cut_creation(layout: Layout) -> list[str]:
         "ahead integer NOT NULL CHECK (ahead BETWEEN 1 AND 366), PRIMARY KEY (table_schema, table_name))",
         *grants(_CUT, layout, OWN_RIGHTS),
     ]
+
+
+_INTENT_SETTINGS: Final = (
+    # Rows come and go, and there are few at any time; nobody knows how many there were a moment ago. So the server
+    # cleans up by number, not by share, and at full speed: the sooner it does, the less there is to do.
+    "autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 20000, autovacuum_vacuum_cost_delay = 0, "
+    "autovacuum_analyze_scale_factor = 0, autovacuum_analyze_threshold = 100000"
+)
+
+
+def intents_creation(layout: Layout) -> list[Statement]:
+    """Return what makes the table of intents."""
+    if layout.dialect != POSTGRES.name:
+        # Without a rowid it is its own index, in which a stretch of numbers lies in one piece.
+        text = (
+            f"CREATE TABLE {SQLITE_INTENTS} (tenant_id TEXT NOT NULL, target TEXT NOT NULL, owner TEXT NOT NULL, "
+            "number INTEGER NOT NULL, part INTEGER NOT NULL, kind TEXT NOT NULL, key TEXT NOT NULL, "
+            "version INTEGER NOT NULL, trace TEXT, PRIMARY KEY (target, owner, number, part)) WITHOUT ROWID"
+        )
+        return [literal(text)]
+    texts = [
+        f'CREATE TABLE {_INTENTS} (tenant_id uuid NOT NULL, target text COLLATE "C" NOT NULL, '
+        'owner text COLLATE "C" NOT NULL, number bigint NOT NULL, part integer NOT NULL, '
+        'kind text COLLATE "C" NOT NULL, key text COLLATE "C" NOT NULL, version bigint NOT NULL, '
+        'trace text COLLATE "C", PRIMARY KEY (tenant_id, target, owner, number, part)) '
+        f"WITH ({_INTENT_SETTINGS})",
+        *protect(_INTENTS),
+        tenant_policy(_INTENTS),
+        *([admin_policy(_INTENTS, layout)] if Group.ADMIN in layout.groups else []),
+        *grants(_INTENTS, layout, INTENT_RIGHTS),
+    ]
+    return [literal(text) for text in texts]
+
+
+def intents_removal(layout: Layout) -> list[Statement]:
+    """Return what takes the table of intents away."""
+    return [literal(f"DROP TABLE {_INTENTS if layout.dialect == POSTGRES.name else SQLITE_INTENTS}")]
 
 
 def kinds_creation(layout: Layout) -> list[Statement]:

@@ -9,7 +9,8 @@ import sqlalchemy as sa
 
 from gateway.sql.creation import Statement, literal
 from gateway.sql.dialect import SQLITE, Dialect, quoted
-from gateway.sql.drift import drift_of
+from gateway.sql.drift import OwnDrift, drift_of
+from gateway.sql.intents import SQLITE_INTENTS
 from gateway.sql.layout import Layout
 from gateway.sql.tables import KINDS_TABLE
 
@@ -44,6 +45,11 @@ class Database(Protocol):
     @property
     def own(self) -> Collection[str]:
         """Tables of the gateway's own, whose rows nobody misses."""
+        ...
+
+    @property
+    def intents(self) -> str:
+        """The table of what has yet to reach a mirror."""
         ...
 
     @property
@@ -104,6 +110,7 @@ class SqliteDatabase:
     dialect: Dialect = SQLITE
     version_schema: str | None = None
     own: Collection[str] = (KINDS_TABLE,)
+    intents: str = SQLITE_INTENTS
     now: str = "CAST(strftime('%s', 'now') AS INTEGER) * 1000000"
     _layout: Final = Layout(SQLITE.name)
 
@@ -143,11 +150,12 @@ class SqliteDatabase:
         self,
         connection: sa.Connection,
         tables: Sequence[sa.Table],
-        layout: Layout,  # noqa: ARG002 - see above
+        layout: Layout,
     ) -> Sequence[Difference]:
-        """Compare all tables of kinds."""
+        """Compare all tables of kinds, and see whether the gateway's own are there."""
         inspector = sa.inspect(connection)
-        return [drift_of(inspector, table) for table in tables]
+        lacking = () if inspector.has_table(SQLITE_INTENTS) else (OwnDrift(SQLITE_INTENTS, layout),)
+        return [*lacking, *(drift_of(inspector, table) for table in tables)]
 
     def sharing(self, version_table: str, layout: Layout) -> Sequence[Statement]:  # noqa: ARG002 - see above
         """Return nothing: whoever may read a file may read all of it."""

@@ -26,7 +26,7 @@ __all__ = [
 DECIMAL_COLLATION: Final = "gateway_decimal"
 """Collation that a SQLite connection must have to order money, which is stored as text."""
 
-SYSTEM_TABLES: Final = frozenset({"alembic_version", "gateway_kinds"})
+SYSTEM_TABLES: Final = frozenset({"alembic_version", "gateway_kinds", "gateway_intents"})
 """Tables of the gateway's own; no kind may be called like one."""
 
 

@@ -9,8 +9,10 @@ from alembic.operations import Operations
 from alembic.runtime.migration import MigrationContext
 
 from gateway.errors import SchemaError
+from gateway.sql.creation import intents_creation
+from gateway.sql.layout import Layout
 
-__all__ = ["Drift", "drift_of"]
+__all__ = ["Drift", "OwnDrift", "drift_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +64,29 @@ class Drift:
             index.create(connection)
         added = [f"added column {self.table.name}.{column.name}" for column in self.columns]
         return added + [f"created index {index.name}" for index in self.indexes]
+
+
+@dataclass(frozen=True, slots=True)
+class OwnDrift:
+    """That one of the gateway's own tables is missing, which somebody must have dropped.
+
+    Attributes:
+        table: Its name.
+        layout: What it is made with.
+    """
+
+    table: str
+    layout: Layout
+
+    def problems(self) -> list[str]:
+        """Return the sentence about it."""
+        return [f"table {self.table} is missing: run `gateway schema upgrade`"]
+
+    def mend(self, connection: sa.Connection, backend: str) -> list[str]:  # noqa: ARG002 - nothing stands in the way
+        """Create the table."""
+        for statement in intents_creation(self.layout):
+            connection.execute(statement)
+        return [f"created table {self.table}"]
 
 
 def drift_of(inspector: sa.Inspector, table: sa.Table) -> Drift:

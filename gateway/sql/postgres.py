@@ -13,6 +13,7 @@ from gateway.sql.catalog import read_catalog
 from gateway.sql.creation import VERSION_TABLE, Statement, literal, schema_creation, shape_in
 from gateway.sql.databases import Difference
 from gateway.sql.dialect import POSTGRES, Dialect, quoted
+from gateway.sql.intents import INTENTS
 from gateway.sql.intervals import Interval
 from gateway.sql.layout import OWN_SCHEMA, Group, Layout, Partitioning
 from gateway.sql.stored_drift import OWN_TABLES, drift_of_house, drift_of_stored
@@ -73,7 +74,12 @@ class PostgresDatabase:
     backend: str = ""
     dialect: Dialect = POSTGRES
     version_schema: str | None = OWN_SCHEMA
-    own: Collection[str] = field(default=tuple(f"{OWN_SCHEMA}.{name}" for name in OWN_TABLES), repr=False)
+    own: Collection[str] = field(
+        # What has yet to reach a mirror is missed, as a row is.
+        default=tuple(f"{OWN_SCHEMA}.{name}" for name in OWN_TABLES if name != INTENTS),
+        repr=False,
+    )
+    intents: str = f"{OWN_SCHEMA}.{INTENTS}"
     now: str = "(extract(epoch FROM now()) * 1000000)::bigint"
 
     def begin(self, connection: sa.Connection) -> None:

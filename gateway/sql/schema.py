@@ -187,13 +187,19 @@ class Schema:
             lost = sorted(self._database.filled(connection, sorted(tables)))
             if lost and not force:
                 raise SchemaError(
-                    f"going back to {revision} would lose rows of {', '.join(lost)}; nothing was changed. "
-                    "Copy them first (`gateway export`), or repeat with --force",
+                    f"going back to {revision} would lose {self._losses(lost)}, or repeat with --force",
                     backend=self._backend,
                 )
             self._run(connection, line, command.downgrade, target, layout)
             self._forget(connection, line)
             return [f"dropped {table}.{column}" for table, column in gone]
+
+    def _losses(self, tables: Sequence[str]) -> str:
+        """Return what is in tables, and what to do about it."""
+        rows = [table for table in tables if table != self._database.intents]
+        if not rows:
+            return "what has yet to reach a mirror; nothing was changed. Let it (`gateway mirror drain`)"
+        return f"rows of {', '.join(rows)}; nothing was changed. Copy them first (`gateway export`)"
 
     def _target(self, revision: str) -> tuple[Line, str]:
         name, _, target = revision.rpartition("@")

@@ -27,6 +27,7 @@ from gateway.sql.creation import (
 from gateway.sql.dialect import quoted
 from gateway.sql.fixes import UPGRADE, Fix, plain_name
 from gateway.sql.functions import FUNCTIONS, Function, function_statements
+from gateway.sql.intents import INTENTS
 from gateway.sql.layout import OWN_SCHEMA, Group, Layout
 from gateway.sql.partition_drift import (
     actual_style,
@@ -38,6 +39,7 @@ from gateway.sql.partition_drift import (
 from gateway.sql.tables import KINDS_TABLE
 from gateway.sql.tenancy import (
     ADMIN_POLICY,
+    INTENT_RIGHTS,
     OWN_RIGHTS,
     TABLE_RIGHTS,
     TENANT_POLICY,
@@ -50,7 +52,10 @@ from gateway.sql.tenancy import (
 
 __all__ = ["OWN_TABLES", "StoredDrift", "drift_of_house", "drift_of_stored"]
 
-OWN_TABLES: Final = (VERSION_TABLE, KINDS_TABLE, PARTITIONED_TABLES, MOVED_ROWS)
+OWN_TABLES: Final = (VERSION_TABLE, KINDS_TABLE, PARTITIONED_TABLES, MOVED_ROWS, INTENTS)
+
+_OF_TENANTS: Final = {MOVED_ROWS: TABLE_RIGHTS, INTENTS: INTENT_RIGHTS}
+"""Those that hold rows of tenants, and what each group may do with them."""
 
 _DIALECT: Final = pg.dialect()  # type: ignore[no-untyped-call]  # SQLAlchemy leaves it untyped
 
@@ -128,8 +133,8 @@ def drift_of_house(
             fixes.append(
                 Fix(f"table {OWN_SCHEMA}.{name} is missing", f"created table {OWN_SCHEMA}.{name}", statements)
             )
-        elif name == MOVED_ROWS:
-            fixes += _protection(full, f"{OWN_SCHEMA}.{name}", stored, layout, TABLE_RIGHTS)
+        elif name in _OF_TENANTS:
+            fixes += _protection(full, f"{OWN_SCHEMA}.{name}", stored, layout, _OF_TENANTS[name])
         else:
             fixes += _grants(full, f"{OWN_SCHEMA}.{name}", stored, layout, OWN_RIGHTS)
     fixes += [fix for function in FUNCTIONS for fix in _function(function, catalog, layout)]

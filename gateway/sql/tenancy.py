@@ -16,6 +16,7 @@ from gateway.sql.layout import Group, Layout
 
 __all__ = [
     "ADMIN_POLICY",
+    "INTENT_RIGHTS",
     "OWN_RIGHTS",
     "TABLE_RIGHTS",
     "TENANT_POLICY",
@@ -40,6 +41,13 @@ TABLE_RIGHTS: Final[Mapping[Group, tuple[str, ...]]] = {
     Group.ADMIN: ("SELECT", "INSERT", "UPDATE", "DELETE"),
 }
 """What each group may do with the tables of kinds, within the policies."""
+
+INTENT_RIGHTS: Final[Mapping[Group, tuple[str, ...]]] = {
+    # An intent is written and removed, and never changed.
+    group: tuple(right for right in rights if right != "UPDATE")
+    for group, rights in TABLE_RIGHTS.items()
+}
+"""What each group may do with the table of intents, within the policies."""
 
 OWN_RIGHTS: Final[Mapping[Group, tuple[str, ...]]] = dict.fromkeys(Group, ("SELECT",))
 """What each group may do with the tables that say how the schema is made."""

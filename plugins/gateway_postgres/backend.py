@@ -18,6 +18,7 @@ from gateway.backend import (
 )
 from gateway.errors import GatewayError, StoreReadOnlyError
 from gateway.hookspecs import hookimpl
+from gateway.intents import Intent, JournalFacts, Stretch
 from gateway.query import Query, ReadRange
 from gateway.records.codec import to_micros
 from gateway.records.kind import KindSpec
@@ -25,6 +26,7 @@ from gateway.records.row import Key, Row
 from gateway_postgres.chores import Chores
 from gateway_postgres.connections import Connection, Connector, Writer, retire
 from gateway_postgres.health import judge, read_facts, read_revision
+from gateway_postgres.intents import read_intents, read_journal, remove_intents
 from gateway_postgres.pools import Readers
 from gateway_postgres.reads import (
     get_rows,
@@ -50,16 +52,26 @@ class PostgresBackend:
         connector: Opens connections.
         readers: The reading connections.
         writer: The writing connection; None when the store was opened to be read only.
+        keep: Whether connections stay open when nobody is waiting for them.
     """
 
     def __init__(
-        self, context: OpenContext, connector: Connector, readers: Readers, writer: Writer | None = None
+        self,
+        context: OpenContext,
+        connector: Connector,
+        readers: Readers,
+        writer: Writer | None = None,
+        *,
+        keep: bool = True,
     ) -> None:
         self._instance = context.instance
         self._production = context.production
         self._connector = connector
         self._readers = readers
         self._writer = writer
+        self._kinds = {kind.name: kind for kind in context.kinds}
+        # A connection of its own, opened when it is first needed: no write waits for what removes intents.
+        self._clerk = None if writer is None else Writer(connector, keep=keep)
         self._chores = None if writer is None else Chores(connector)
 
     def __repr__(self) -> str:
@@ -85,7 +97,7 @@ class PostgresBackend:
     @hookimpl
     async def gateway_write(self, batch: WriteBatch) -> WriteReceipt:
         """Store a batch, in one transaction or one statement."""
-        receipt = await self._writing().run(write, batch.steps)
+        receipt = await self._writing().run(write, batch.steps, batch.journaling)
         if self._chores is not None:
             self._chores.remind()
         return receipt
@@ -127,6 +139,27 @@ class PostgresBackend:
                 return total
 
     @hookimpl
+    async def gateway_intents(
+        self, target: str, tenant: str, limit: int, before: int | None, after: Stretch | None
+    ) -> Sequence[Intent]:
+        """Return intents in order."""
+        async with self._readers.transaction(tenant) as connection:
+            return await read_intents(connection, self._kinds, target, tenant, limit, before, after)
+
+    @hookimpl
+    async def gateway_acknowledge(self, target: str, tenant: str, done: Sequence[Stretch]) -> int:
+        """Remove intents, a portion a transaction."""
+        self._writing()
+        assert self._clerk is not None, "it comes with the writer"  # noqa: S101 - for the type checker
+        return await self._clerk.run(remove_intents, list(self._kinds), target, tenant, done)
+
+    @hookimpl
+    async def gateway_journal(self, tenant: str, limit: int) -> Sequence[JournalFacts]:
+        """Return what is left for every mirror."""
+        async with self._readers.transaction(tenant) as connection:
+            return await read_journal(connection, tenant, limit)
+
+    @hookimpl
     async def gateway_health(self) -> Health:
         """Return whether the server answers, and facts about it."""
         address = str(self._connector.address)
@@ -149,8 +182,8 @@ class PostgresBackend:
     @hookimpl
     async def gateway_close(self) -> None:
         """Close every connection, within a few seconds even if the server is stuck."""
-        closing = [part.close() for part in (self._chores, self._readers, self._writer) if part is not None]
-        await asyncio.gather(*closing)
+        parts = (self._chores, self._readers, self._writer, self._clerk)
+        await asyncio.gather(*(part.close() for part in parts if part is not None))
 
 
 async def _nothing(connection: Connection) -> None:

@@ -11,6 +11,8 @@ from typing import Any, Final, LiteralString
 import psycopg
 
 from gateway.records.kind import KindSpec
+from gateway.sql.intents import INTENTS
+from gateway.sql.layout import OWN_SCHEMA
 from gateway_postgres.operators import PgConnection
 
 __all__ = [
@@ -178,7 +180,7 @@ class Upkeep:
         slots: Its replication slots.
         transactions: The oldest open ones, oldest first.
         frozen: Age of the oldest transaction id that is still in use.
-        tables: Tables and partitions of the kinds.
+        tables: Tables and partitions of the kinds, and the table of intents.
         partitions: How the partitioned tables stand.
     """
 
@@ -321,7 +323,8 @@ def gather_upkeep(connection: PgConnection, kinds: Sequence[KindSpec]) -> Upkeep
     general = _allowed(connection, _CONNECTIONS)
     used, most, monitors, replay, frozen = general[0] if general else (None, None, False, None, None)
     names = _names(kinds)
-    tables = _allowed(connection, _TABLES, (names["schemas"], names["names"]))
+    own = [*names["schemas"], OWN_SCHEMA], [*names["names"], INTENTS]
+    tables = _allowed(connection, _TABLES, own)
     followers, slots = _allowed(connection, _FOLLOWERS), _allowed(connection, _SLOTS)
     transactions = _allowed(connection, _TRANSACTIONS, (_LISTED,))
     partitions = _allowed(connection, _PARTITIONS)

@@ -57,6 +57,7 @@ async def open_backend(context: OpenContext) -> PostgresBackend:
         connector,
         Readers(connector, size, settings.pool_timeout),
         None if context.read_only else Writer(connector, keep=size.kept > 0),
+        keep=size.kept > 0,
     )
     try:
         await backend.start(connection)

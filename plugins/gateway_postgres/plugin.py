@@ -61,6 +61,7 @@ SPEC: Final = BackendSpec(
             Capability.MULTI_PROCESS,
             Capability.PURGE,
             Capability.SCHEMA,
+            Capability.JOURNAL,
         }
     ),
     url_schemes=("postgres", "postgresql"),

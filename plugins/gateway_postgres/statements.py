@@ -21,6 +21,7 @@ from gateway.sql.dialect import POSTGRES, POSTGRES_TYPES, quoted
 from gateway.sql.jsonb import exact_column
 from gateway.sql.shapes import partition_field
 from gateway.sql.statements import GATEWAY_COLUMNS, columns_of
+from gateway_postgres.noting import noted
 
 __all__ = ["MOVED_ROWS", "PLACEHOLDER_VERSION", "SET_TENANT", "PostgresStatements", "postgres_statements"]
 
@@ -61,7 +62,7 @@ class PostgresStatements:
         self.table = POSTGRES.table(kind)
         self.columns = columns_of(kind, POSTGRES)
         self.stamps = ", ".join(["version", "digest", *map(quoted, self.identity)])
-        self._inserts: dict[tuple[bool, bool, bool], str] = {}
+        self._inserts: dict[tuple[bool, bool, bool, bool], str] = {}
         self._reads: dict[tuple[str, bool, bool], str] = {}
         self._alone: dict[bool, str] = {}
 
@@ -78,7 +79,7 @@ class PostgresStatements:
         """What makes an upsert return the keys of the rows that it stored."""
         return f" RETURNING {', '.join(f'held.{quoted(name)}' for name in self.kind.key)}"
 
-    def upsert(self, *, many: bool, exact: bool, fresh: bool = False) -> str:
+    def upsert(self, *, many: bool, exact: bool, fresh: bool = False, noting: bool = False) -> str:
         """Return the statement that stores rows unless what is stored has as great a stamp.
 
         Args:
@@ -86,13 +87,14 @@ class PostgresStatements:
             exact: Takes the exact texts of JSON fields too.
             fresh: Leaves out rows of a log that are registered as moved, and fails if an id and time are stored
                 already: hardly ever is there anything, and if there is, somebody else looks closer.
+            noting: Stores the rows' intents too; see `noting.noted`.
         """
-        text = self._inserts.get((many, exact, fresh))
+        text = self._inserts.get((many, exact, fresh, noting))
         if text is None:
-            text = self._inserts[many, exact, fresh] = self._upsert(many, exact, fresh)
+            text = self._inserts[many, exact, fresh, noting] = self._upsert(many, exact, fresh, noting)
         return text
 
-    def _upsert(self, many: bool, exact: bool, fresh: bool) -> str:
+    def _upsert(self, many: bool, exact: bool, fresh: bool, noting: bool) -> str:
         names, storages = self._bound(exact)
         given = [_value(at, storage) for at, storage in enumerate(storages, 2)]
         before, tenant, source = _TENANT, "tenant.id::uuid", "tenant"
@@ -101,6 +103,8 @@ class PostgresStatements:
         if many:
             source = f"{source}, {_unnested(names, storages)}"
             given = [f"new.{quoted(name)}" for name in names]
+        if noting:
+            before = f"{before}, {noted(self.kind.name, len(names) + 2, many=many)}"
         target = f"INSERT INTO {self.table} AS held ({', '.join(map(quoted, ('tenant_id', *names)))})"
         rows = f"SELECT {tenant}, {', '.join(given)} FROM {source}"  # noqa: S608 - names of a registered kind
         if fresh:

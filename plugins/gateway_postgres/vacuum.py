@@ -6,14 +6,20 @@ from collections.abc import Iterable
 from datetime import timedelta
 from typing import Final
 
+from gateway.sql.intents import INTENTS
+from gateway.sql.layout import OWN_SCHEMA
 from gateway_postgres.facts import TableFacts
 
-__all__ = ["to_analyze", "to_vacuum", "worn"]
+__all__ = ["INTENTS_NAME", "to_analyze", "to_vacuum", "worn"]
 
+INTENTS_NAME: Final = f"{OWN_SCHEMA}.{INTENTS}"
+"""The table of intents, as facts call it."""
 _FEW: Final = 50
 _SHARE: Final = 0.1
 """Dead rows worth cleaning up: half of what autovacuum waits for."""
 _WORN_ROWS: Final = 10_000
+_WORN_INTENTS: Final = 200_000
+"""Intents come and go all day. The server cleans up behind 20,000 of them, and has many at a time to do."""
 _WORN_SHARE: Final = 0.3
 """Dead rows that show that autovacuum does not keep up."""
 _KNOWN_ROWS: Final = 1_000
@@ -30,7 +36,13 @@ def to_vacuum(tables: Iterable[TableFacts]) -> list[TableFacts]:
 
 def worn(tables: Iterable[TableFacts]) -> list[TableFacts]:
     """Return the tables with so many dead rows that autovacuum evidently does not keep up."""
-    return [one for one in tables if not one.parent and one.dead > max(_WORN_ROWS, _WORN_SHARE * one.live)]
+    return [
+        one for one in tables if not one.parent and one.dead > max(_worn_rows(one), _WORN_SHARE * one.live)
+    ]
+
+
+def _worn_rows(table: TableFacts) -> int:
+    return _WORN_INTENTS if table.name == INTENTS_NAME else _WORN_ROWS
 
 
 def to_analyze(tables: Iterable[TableFacts]) -> list[TableFacts]:
@@ -43,7 +55,8 @@ def to_analyze(tables: Iterable[TableFacts]) -> list[TableFacts]:
 
 
 def _stale(table: TableFacts) -> bool:
-    if table.live < _KNOWN_ROWS:
+    # Intents are found by their key, whatever the figures say.
+    if table.live < _KNOWN_ROWS or table.name == INTENTS_NAME:
         return False
     return table.analysed is None or table.changed > max(_KNOWN_ROWS, _CHANGED_SHARE * table.live)
 

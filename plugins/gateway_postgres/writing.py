@@ -11,10 +11,14 @@ from typing import TYPE_CHECKING, Any, Final
 import asyncpg
 
 from gateway.backend import Step, Update, WriteReceipt
+from gateway.intents import Journaling
 from gateway.records.kind import KindSpec
 from gateway.records.row import Key, Row
+from gateway.sql.intents import alike
+from gateway_postgres.intents import note
 from gateway_postgres.logs import FreshRowsRefused, is_fresh, lock_log_rows, store_carefully, store_fresh
 from gateway_postgres.merging import Place, Stamp, holds_of, merge, runs_of
+from gateway_postgres.noting import values_of_alike
 from gateway_postgres.statements import PostgresStatements, postgres_statements
 from gateway_postgres.values import columns_of_rows, in_key_order, key_columns, rows_from, values_of_row
 from gateway_postgres.work import Work, changed_rows, transaction
@@ -29,8 +33,10 @@ _ATTEMPTS: Final = 4
 """How often a batch is tried that others are in the way of: with fresh rows, with care, and after a deadlock."""
 
 
-async def write(connection: Connection[Record], steps: Sequence[Step]) -> WriteReceipt:
-    """Store a batch as a whole or not at all.
+async def write(
+    connection: Connection[Record], steps: Sequence[Step], journaling: Journaling | None = None
+) -> WriteReceipt:
+    """Store a batch, with the intents that it leaves behind, as a whole or not at all.
 
     Rows of one kind and tenant are one statement and, if all is well, one round trip. Everything else is a
     transaction; one that is open already is used and left open.
@@ -38,6 +44,7 @@ async def write(connection: Connection[Record], steps: Sequence[Step]) -> WriteR
     Args:
         connection: For this call alone. Its `timestamptz` codec takes and gives microseconds since 1970.
         steps: The batch.
+        journaling: Which intents.
 
     Raises:
         asyncpg.PostgresError: The server refused; nothing was stored.
@@ -45,16 +52,18 @@ async def write(connection: Connection[Record], steps: Sequence[Step]) -> WriteR
         Exception: What an update's `apply` raised; nothing was stored. It is called again where a batch is tried
             again, with what is stored then.
     """
+    if journaling is not None and not any(journaling.targets):
+        journaling = None
     if connection.is_in_transaction():
         # Nothing may be tried here that could fail: the transaction of somebody else would be lost with it.
-        return await _store_steps(connection, steps, careful=True)
+        return await _store_steps(connection, steps, journaling, careful=True)
     rows = _one_run(steps)
-    if rows and await _store_at_once(connection, rows):
+    if rows and await _store_at_once(connection, rows, journaling):
         return _STORED
     careful = rows is not None
     for left in reversed(range(_ATTEMPTS)):
         try:
-            return await _store_steps(connection, steps, careful=careful)
+            return await _store_steps(connection, steps, journaling, careful=careful)
         except FreshRowsRefused:
             careful = (
                 True  # all was rolled back: whoever takes care must not have written to the table before
@@ -67,7 +76,7 @@ async def write(connection: Connection[Record], steps: Sequence[Step]) -> WriteR
 
 
 async def _store_steps(
-    connection: Connection[Record], steps: Sequence[Step], *, careful: bool
+    connection: Connection[Record], steps: Sequence[Step], journaling: Journaling | None, *, careful: bool
 ) -> WriteReceipt:
     """Store a batch in one transaction.
 
@@ -75,10 +84,13 @@ async def _store_steps(
         FreshRowsRefused: Some fresh rows need care after all; nothing was stored.
     """
     if any(isinstance(step, Update) for step in steps):
-        return await _store_updates(connection, steps, careful=careful)
+        return await _store_updates(connection, steps, journaling, careful=careful)
     merged = merge(steps, {})
     async with transaction(connection):
-        kept = await _store(Work(connection), merged.rows.values(), careful=careful)
+        work = Work(connection)
+        kept = await _store(work, merged.rows.values(), careful=careful)
+        if journaling is not None:
+            await note(work, steps, journaling, {})
     return merged.receipt(kept)
 
 
@@ -92,10 +104,13 @@ def _one_run(steps: Sequence[Step]) -> Sequence[Row] | None:
     return rows if len(rows) == len(steps) else None
 
 
-async def _store_at_once(connection: Connection[Record], rows: Sequence[Row]) -> bool:
+async def _store_at_once(
+    connection: Connection[Record], rows: Sequence[Row], journaling: Journaling | None
+) -> bool:
     """Store rows of one kind and tenant by one statement; tell whether all of them were stored and none lost.
 
-    Nothing is tried where that cannot be told: a key that comes twice, or a log row that needs care.
+    Nothing is tried where that cannot be told: a key that comes twice, or a log row that needs care. Intents go by the
+    same statement. Those of rows that lost are stored too; they are as good as those of the rows that won.
     """
     kind, tenant = rows[0].kind, rows[0].tenant
     statements = postgres_statements(kind)
@@ -110,17 +125,23 @@ async def _store_at_once(connection: Connection[Record], rows: Sequence[Row]) ->
             return False
         columns = columns_of_rows(kind, ordered)
         values, exact = columns.lists(), columns.exact
-    text = statements.upsert(many=len(rows) > 1, exact=exact, fresh=statements.log)
+    if journaling is not None:
+        found = alike(rows, journaling)
+        if found is None:
+            return False
+        values += values_of_alike(found)
+    noting = journaling is not None
+    text = statements.upsert(many=len(rows) > 1, exact=exact, fresh=statements.log, noting=noting)
     try:
         return changed_rows(await connection.execute(text, tenant, *values)) == len(rows)
     except asyncpg.UniqueViolationError:
-        if statements.log:
-            return False  # one of the fresh rows is stored already, so none of them was stored now
+        if statements.log or noting:
+            return False  # a fresh row or an intent is stored already, so nothing was stored now
         raise
 
 
 async def _store_updates(
-    connection: Connection[Record], steps: Sequence[Step], *, careful: bool
+    connection: Connection[Record], steps: Sequence[Step], journaling: Journaling | None, *, careful: bool
 ) -> WriteReceipt:
     """Store a batch in which something is read, computed and written."""
     async with transaction(connection):
@@ -132,6 +153,8 @@ async def _store_updates(
         merged = merge(steps, current)
         kept = await _store(work, merged.rows.values(), careful=careful)
         await _release(work, held - merged.rows.keys())
+        if journaling is not None:
+            await note(work, steps, journaling, merged.updated)
         return merged.receipt(kept)
 
 

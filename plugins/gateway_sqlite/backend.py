@@ -11,6 +11,7 @@ from typing import Final
 from gateway.backend import GroupSummary, Health, RangeDigest, Step, Summarize, WriteBatch, WriteReceipt
 from gateway.errors import StoreError, StoreReadOnlyError
 from gateway.hookspecs import hookimpl
+from gateway.intents import Intent, JournalFacts, Journaling, Stretch
 from gateway.query import Query, ReadRange
 from gateway.records.codec import to_micros
 from gateway.records.kind import KindSpec
@@ -18,6 +19,7 @@ from gateway.records.row import Key, Row
 from gateway_sqlite.checkpoints import Checkpointer
 from gateway_sqlite.connection import StoreConnection
 from gateway_sqlite.health import identity, read_facts
+from gateway_sqlite.intents import facts, pending, portions_of, remove
 from gateway_sqlite.presence import Presence
 from gateway_sqlite.readers import Readers
 from gateway_sqlite.reads import get_rows, read_digest, read_page, read_summary
@@ -40,6 +42,7 @@ class SqliteBackend:
         readers: The reading connections.
         writer: The writing connection; None when the store was opened to be read only.
         checkpointer: Keeps the log short; None without a writer.
+        kinds: What it was opened with.
     """
 
     def __init__(
@@ -50,6 +53,7 @@ class SqliteBackend:
         readers: Readers,
         writer: StoreConnection | None = None,
         checkpointer: Checkpointer | None = None,
+        kinds: Sequence[KindSpec] = (),
     ) -> None:
         self._instance = instance
         self._path = path
@@ -57,6 +61,7 @@ class SqliteBackend:
         self._readers = readers
         self._writer = writer
         self._checkpointer = checkpointer
+        self._kinds = {kind.name: kind for kind in kinds}
         self._file = identity(path)
         self._presence = Presence(path, self._file)
 
@@ -68,15 +73,17 @@ class SqliteBackend:
             raise StoreReadOnlyError("the store was opened to be read only", backend=self._instance)
         return self._writer
 
-    def _apply(self, connection: sqlite3.Connection, steps: Sequence[Step]) -> WriteReceipt:
+    def _apply(
+        self, connection: sqlite3.Connection, steps: Sequence[Step], journaling: Journaling | None
+    ) -> WriteReceipt:
         """Store a batch, unless the file is no longer where anybody would find it. Runs on the writer's thread."""
         self._presence.check()
-        return apply(connection, steps)
+        return apply(connection, steps, journaling)
 
     @hookimpl
     async def gateway_write(self, batch: WriteBatch) -> WriteReceipt:
         """Store a batch in one transaction."""
-        receipt = await self._writing().run(self._apply, batch.steps)
+        receipt = await self._writing().run(self._apply, batch.steps, batch.journaling)
         if self._checkpointer is not None:
             self._checkpointer.wrote(len(batch.steps))
         return receipt
@@ -110,6 +117,29 @@ class SqliteBackend:
             total += removed
             if removed < _PURGE_ROWS:
                 return total
+
+    @hookimpl
+    async def gateway_intents(
+        self, target: str, tenant: str, limit: int, before: int | None, after: Stretch | None
+    ) -> Sequence[Intent]:
+        """Return intents in order."""
+        return await self._readers.run(pending, self._kinds, target, tenant, limit, before, after)
+
+    @hookimpl
+    async def gateway_acknowledge(self, target: str, tenant: str, done: Sequence[Stretch]) -> int:
+        """Remove intents, a portion a transaction, so that writers get their turn in between."""
+        writer, kinds, total = self._writing(), tuple(self._kinds), 0
+        for portion in portions_of(done):
+            left = portion
+            while left:
+                removed, left = await writer.run(remove, kinds, target, tenant, left)
+                total += removed
+        return total
+
+    @hookimpl
+    async def gateway_journal(self, tenant: str, limit: int) -> Sequence[JournalFacts]:
+        """Return what is left for every mirror."""
+        return await self._readers.run(facts, tenant, limit)
 
     @hookimpl
     async def gateway_health(self) -> Health:

@@ -35,6 +35,7 @@ from gateway_sqlite.connection import connect
 from gateway_sqlite.copies import Copy, is_sqlite
 from gateway_sqlite.errors import translate, translated
 from gateway_sqlite.files import log_of
+from gateway_sqlite.intents import forget_intents
 from gateway_sqlite.probe import connect_to_look
 from gateway_sqlite.settings import SqliteSettings, store_path
 
@@ -111,6 +112,7 @@ class SqliteBackup:
             source.execute("ROLLBACK")
             # One file, not one with a log beside it; nobody else writes it.
             copy.execute("PRAGMA journal_mode=DELETE")
+            forget_intents(copy)
         return taken_at, totals
 
     def verify(self, source: Path) -> BackupReport:
@@ -188,6 +190,7 @@ class SqliteBackup:
     def _fill(self, connection: sqlite3.Connection, rows: Iterable[Row], report: BackupReport) -> None:
         """Store all rows inside the open transaction, and make sure that they are all there."""
         self._refuse_filled(connection)  # nobody else can write from here on
+        forget_intents(connection)
         tally, stream = Tally(), iter(rows)
         while portion := list(islice(stream, _ROWS)):
             for row in portion:

@@ -74,7 +74,7 @@ async def _connect(path: Path, settings: SqliteSettings, context: OpenContext) -
         readers = Readers([await open_one(connector) for _ in range(settings.readers)])
         # All of them are open: from here on the backend closes them.
         opened.pop_all()
-        return SqliteBackend(context.instance, path, settings, readers, writer, checkpointer)
+        return SqliteBackend(context.instance, path, settings, readers, writer, checkpointer, context.kinds)
 
 
 def _schema(context: OpenContext) -> StoreSchema:
@@ -118,6 +118,7 @@ SPEC: Final = BackendSpec(
             Capability.MULTI_PROCESS,
             Capability.PURGE,
             Capability.SCHEMA,
+            Capability.JOURNAL,
         }
     ),
     url_schemes=("sqlite",),

@@ -11,11 +11,13 @@ from typing import Final
 
 from gateway.backend import Step, Update, WriteReceipt
 from gateway.errors import WriteRejectedError
+from gateway.intents import Journaling
 from gateway.records.codec import Value
 from gateway.records.kind import KindSpec
 from gateway.records.row import Key, Row
 from gateway.sql.dialect import SQLITE
 from gateway.sql.statements import statements_of
+from gateway_sqlite.intents import note, note_alike, note_one
 from gateway_sqlite.reads import get_rows
 
 __all__ = ["apply", "purge_some"]
@@ -34,18 +36,29 @@ class _Run:
         self.indexes: list[int] = []
 
 
-def apply(connection: sqlite3.Connection, steps: Sequence[Step]) -> WriteReceipt:
-    """Store a batch as a whole or not at all.
+def apply(
+    connection: sqlite3.Connection, steps: Sequence[Step], journaling: Journaling | None = None
+) -> WriteReceipt:
+    """Store a batch, with the intents that it leaves behind, as a whole or not at all.
 
     Raises:
         sqlite3.Error: The driver's own; nothing was stored.
         WriteRejectedError: A value that SQLite cannot hold; nothing was stored.
     """
-    if len(steps) == 1 and isinstance(steps[0], Row):
-        return _apply_one(connection, steps[0])
+    if journaling is not None and not any(journaling.targets):
+        journaling = None
+    alone = steps[0] if len(steps) == 1 else None
+    if isinstance(alone, Row) and journaling is None:
+        return _apply_one(connection, alone)
     connection.execute("BEGIN IMMEDIATE")
     try:
-        receipt = _apply_steps(connection, steps)
+        if isinstance(alone, Row) and journaling is not None:
+            receipt = _apply_one(connection, alone)
+            note_one(connection, alone, journaling)
+        else:
+            receipt = _apply_steps(connection, steps)
+            if journaling is not None:
+                _note(connection, steps, journaling, receipt)
         connection.execute("COMMIT")
     except BaseException:
         # Also after a COMMIT that failed: a busy or full one leaves the transaction open.
@@ -55,8 +68,21 @@ def apply(connection: sqlite3.Connection, steps: Sequence[Step]) -> WriteReceipt
     return receipt
 
 
+def _note(
+    connection: sqlite3.Connection, steps: Sequence[Step], journaling: Journaling, receipt: WriteReceipt
+) -> None:
+    """Store the intents of a batch inside the open transaction."""
+    run = _one_run(steps)
+    if run is not None and all(row.tenant == run.rows[0].tenant for row in run.rows):
+        done = note_alike(connection, run.rows, journaling)
+    else:
+        done = False
+    if not done:
+        note(connection, steps, journaling, receipt.updated)
+
+
 def _apply_one(connection: sqlite3.Connection, row: Row) -> WriteReceipt:
-    """Store one row in a transaction of its own, which a single statement is without BEGIN and COMMIT."""
+    """Store one row: in a transaction of its own, which a single statement is, or in the one that is open."""
     statements = statements_of(row.kind, SQLITE)
     try:
         changed = connection.execute(statements.upsert, statements.parameters(row)).rowcount

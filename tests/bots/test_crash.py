@@ -1,4 +1,4 @@
-"""kill -9 of a bot that writes to two stores: what it acknowledged is in both, and copying heals the rest."""
+"""kill -9 of a bot that writes to two stores: what it acknowledged is in both, and by itself."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 
 from gateway import Gateway
-from gateway.migration.copy import copy_kind
 from gateway.migration.verify import verify_kind
 from gateway.records import CLOSED_POSITIONS, DAILY_STATS, OPERATIONS, POSITIONS, TRADES
+from tests.mirrors import drained
 
 pytestmark = pytest.mark.anyio
 ROUNDS = 4
@@ -84,6 +84,8 @@ async def test_what_was_acknowledged_is_in_both_stores(
             what: [name for kind, name in acknowledged if kind == what]
             for what in ("trades", "positions", "closed", "stats")
         }
+        # A write that nobody heard back from may stand on the primary alone until its intent is replayed.
+        await drained(gateway)
         old, new = gateway.engine.stores.values()
         for store in (old, new):
             for kind, what in ((TRADES, "trades"), (POSITIONS, "positions"), (OPERATIONS, "stats")):
@@ -92,11 +94,6 @@ async def test_what_was_acknowledged_is_in_both_stores(
             closed = await store.get(POSITIONS, tenant, [(name,) for name in names["closed"]])
             assert not any(dict(row.record())["is_open"] for row in closed if row is not None)
         kinds = (TRADES, POSITIONS, CLOSED_POSITIONS, OPERATIONS, DAILY_STATS)
-        # A write that nobody heard back from may stand on the primary alone; copying brings it over, twice the same.
-        for _ in range(2):
-            for kind in kinds:
-                report = await copy_kind(old, new, kind, tenant)
-                assert report.ok
         for kind in kinds:
             found = await verify_kind(old, new, kind, tenant, deep=True)
             assert found.ok, found

@@ -208,7 +208,7 @@ async def test_a_full_disk_is_named_and_loses_nothing(backends: str, tmp_path: P
         ({"STORAGE_SQLITE_SYNCHRONOUS": "MAYBE"}, ConfigurationError, "STORAGE_SQLITE_SYNCHRONOUS"),
         ({"STORAGE_TENANT": "me"}, ConfigurationError, "STORAGE_TENANT"),
         ({"STORAGE_TIMEOUT": "soon"}, ConfigurationError, "STORAGE_TIMEOUT"),
-        ({"STORAGE_MIRROR_MODE": "journaled"}, ConfigurationError, "sync or off"),
+        ({"STORAGE_MIRROR_MODE": "mirrored"}, ConfigurationError, "journaled, sync or off"),
         ({"STORAGE_MIRROR_MODE": "off", "STORAGE_BACKENDS": "json,sqlite", "STORAGE_PHASE": "cutover"}, ConfigurationError, "STORAGE_MIRROR_MODE"),
     ],
 )  # fmt: skip

@@ -16,6 +16,7 @@ from tests.conformance.broken import (
     columnar,
     durable,
     guards,
+    journals,
     listings,
     totals,
     updates,
@@ -24,7 +25,7 @@ from tests.conformance.broken import (
 )
 from tests.conformance.broken.specimen import SPECIMENS, Broken
 
-MODULES: Final = (answers, columnar, durable, guards, listings, totals, updates, values, writes)
+MODULES: Final = (answers, columnar, durable, guards, journals, listings, totals, updates, values, writes)
 CASES: Final = [
     pytest.param(broken, clause, id=f"{broken.spec.name}-{clause.removeprefix('test_')}")
     for broken in SPECIMENS

@@ -13,7 +13,7 @@ import pytest
 import gateway.errors
 from gateway.backend import Capability
 from gateway.catalogue import CATALOGUE
-from gateway.hookspecs import BackendHooks, StartupHooks
+from gateway.hookspecs import BackendHooks, EventHooks, StartupHooks
 from gateway.migration.phases import Phase
 from gateway.records.builtin import BUILTIN_KINDS
 from gateway.registry import ALL_GROUPS, PluginRegistry, discover
@@ -85,15 +85,15 @@ def _hooks(owner: type) -> set[str]:
 
 
 def test_every_hook_is_documented(everything: str) -> None:
-    """Each start-up hook and each data-path hook stands in the documentation."""
-    hooks = _hooks(StartupHooks) | _hooks(BackendHooks)
+    """Each hook of start-up, events and the data path stands in the documentation."""
+    hooks = _hooks(StartupHooks) | _hooks(EventHooks) | _hooks(BackendHooks)
     assert len(hooks) > 10
     assert sorted(name for name in hooks if f"`{name}`" not in everything) == []
 
 
 def test_every_hook_mentioned_exists(everything: str) -> None:
     """A name in code style that looks like a hook is one, or a plugin's package, or a role of a database."""
-    hooks = _hooks(StartupHooks) | _hooks(BackendHooks)
+    hooks = _hooks(StartupHooks) | _hooks(EventHooks) | _hooks(BackendHooks)
     packages = {"gateway_json", "gateway_memory", "gateway_postgres", "gateway_sqlite", "gateway_yourstore"}
     roles = {"gateway_app", "gateway_readonly", "gateway_admin", "gateway_bot", "gateway_owner"}
     mentioned = set(re.findall(r"`(gateway_[a-z_]+)`", everything))

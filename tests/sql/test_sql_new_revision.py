@@ -11,6 +11,7 @@ import pytest
 
 from gateway.records import TRADES, KindSpec
 from gateway.records.builtin import BUILTIN_KINDS
+from gateway.sql.migrations import REVISIONS
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "new_revision.py"
 
@@ -43,12 +44,13 @@ def test_a_changed_kind_and_a_new_one(
     monkeypatch.setattr(script, "BUILTIN_KINDS", (*kinds, everything))
     assert script.main("Orders, and everything!") == 0
     (written,) = tmp_path.iterdir()
-    assert written.name == "rev_0002_orders_and_everything.py"
+    following = f"{len(REVISIONS) + 1:04d}"
+    assert written.name == f"rev_{following}_orders_and_everything.py"
     text = written.read_text()
     compile(text, written.name, "exec")
     for part in (
-        'revision = "0002"',
-        'down_revision = "0001"',
+        f'revision = "{following}"',
+        f'down_revision = "{REVISIONS[-1]}"',
         "create(TableShape(name='everything', schema='bots_core'",
         "('price', StorageType.MONEY)",
         "add_index('trades', 'bots_core', ('order_id',))",

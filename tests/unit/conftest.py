@@ -11,8 +11,10 @@ import pytest
 
 from gateway.backend import Backend, OpenContext, WriteBatch, WriteReceipt
 from gateway.dispatch import Store, StoreSet
+from gateway.errors import WriteRejectedError
 from gateway.hookspecs import hookimpl
 from gateway.records.builtin import BUILTIN_KINDS
+from gateway.records.row import Key, Row
 from gateway_memory.plugin import gateway_backends
 from gateway_memory.store import MemoryStore
 
@@ -20,7 +22,18 @@ MEMORY = gateway_backends()[0]
 
 
 class GatedStore(MemoryStore):
-    """The memory backend with a gate that tests close, and errors that tests put in the way of writes."""
+    """The memory backend with a gate that tests close, and errors that tests put in the way of writes.
+
+    Attributes:
+        gate: Writes begin while it is set.
+        entered: Set when a write has come as far as the gate.
+        faults: Raised instead of writing, one a batch; None lets one pass.
+        late_faults: Raised after writing, one a batch, as if the answer was lost.
+        refuses: Keys of rows that are refused for good.
+        linger: Waited for after writing.
+        stored: Set when a batch is written.
+        batches: How many steps each batch had that came through the gate.
+    """
 
     def __init__(self, instance: str) -> None:
         super().__init__(instance, max_rows=1_000_000)
@@ -28,6 +41,10 @@ class GatedStore(MemoryStore):
         self.gate.set()
         self.entered = asyncio.Event()
         self.faults: list[Exception | None] = []
+        self.late_faults: list[Exception] = []
+        self.refuses: set[Key] = set()
+        self.linger: asyncio.Event | None = None
+        self.stored = asyncio.Event()
         self.batches: list[int] = []
 
     @hookimpl
@@ -39,7 +56,15 @@ class GatedStore(MemoryStore):
         fault = self.faults.pop(0) if self.faults else None
         if fault is not None:
             raise fault
-        return await super().gateway_write(batch)
+        if any(isinstance(step, Row) and step.key in self.refuses for step in batch.steps):
+            raise WriteRejectedError("a value is too long")
+        receipt = await super().gateway_write(batch)
+        self.stored.set()
+        if self.linger is not None:
+            await self.linger.wait()
+        if self.late_faults:
+            raise self.late_faults.pop(0)
+        return receipt
 
 
 OpenGated = Callable[[str], Awaitable[tuple[Store, GatedStore]]]

@@ -29,8 +29,9 @@ from gateway.errors import (
 )
 from gateway.hookspecs import hookimpl
 from gateway.migration.phases import Phase
+from gateway.mirror.bounds import JournalPolicy
 from gateway.outcomes import FullPolicy
-from gateway.records import TRADES
+from gateway.records import EVENTS, POSITIONS, TRADES
 from gateway.registry import PluginRegistry, discover
 from gateway.routing import MirrorMode
 
@@ -493,9 +494,11 @@ def test_a_shared_environment_may_hold_what_this_bot_does_not_use(name: str) -> 
 
 
 WRONG = {
-    "STORAGE_SHADOW_SAMPLE": ("1.5", "less than or equal to 1"),
+    "STORAGE_SHADOW_SAMPLE": ("1.5", "a number between 0 and 1, or a percentage such as 5%"),
     "STORAGE_SHADOW_TIMEOUT": ("0", "greater than 0"),
-    "STORAGE_MIRROR_MODE": ("journaled", "sync or off: the durable journal is not in this release"),
+    "STORAGE_JOURNAL_AGE": ("a week", "seconds, or a number with s, m, h or d"),
+    "STORAGE_JOURNAL_ROWS": ("0", "greater than or equal to 1"),
+    "STORAGE_JOURNAL_POLICY": ("drop", "'block' or 'degrade'"),
     "STORAGE_TENANT": ("acme", "UUID such as"),
     "STORAGE_PHASE": ("dual", "'legacy', 'dual_write', 'shadow_read', 'cutover' or 'complete'"),
     "STORAGE_CONTROL_URL": ("postgres://h/d", "must be a path, or sqlite:///path"),
@@ -545,7 +548,8 @@ def test_values_are_read_as_people_write_them() -> None:
     settings = load(
         {
             "STORAGE_SHADOW_SAMPLE": " 5% ",
-            "STORAGE_MIRROR_MODE": "OFF",
+            "STORAGE_JOURNAL_POLICY": "Degrade",
+            "STORAGE_JOURNAL_AGE": " 12H ",
             "STORAGE_BUFFER_POLICY": "Refuse",
             "STORAGE_LANE_ROWS": "20_000",
             "STORAGE_TENANT": "{0F8FAD5B-D9CB-469F-A165-70867728950E}",
@@ -553,15 +557,38 @@ def test_values_are_read_as_people_write_them() -> None:
             "STORAGE_TIMEOUT": "  ",
         }
     ).settings
-    assert settings.shadow_sample == 0.05
-    assert settings.mirror_mode is MirrorMode.OFF
+    assert settings.shadow_sample == "0.05"
     # Compared by identity, because lane and buffer do.
     assert settings.buffer_policy is FullPolicy.REFUSE
     assert settings.lane_policy is FullPolicy.BLOCK
+    assert settings.journal_policy is JournalPolicy.DEGRADE
+    assert settings.journal_age == 12 * 3600
     assert settings.lane_rows == 20_000
     assert settings.tenant == "0f8fad5b-d9cb-469f-a165-70867728950e"
     assert settings.control_path == Path("/var/control.db")
     assert settings.timeout == 30.0
+
+
+def test_mirror_modes_are_for_all_kinds_and_for_single_ones() -> None:
+    """Kinds are checked against the registered ones, companions go with their leaders, and wrong words are named."""
+    plan = load(
+        {"STORAGE_BACKENDS": "json,sqlite", "STORAGE_MIRROR_MODE": "OFF , trades:sync,events: Journaled"}
+    ).plan
+    modes = {kind.name: plan.mode_of(kind) for kind in (TRADES, EVENTS, POSITIONS)}
+    assert modes == {"trades": MirrorMode.SYNC, "events": MirrorMode.JOURNALED, "positions": MirrorMode.OFF}
+    assert load().plan.mode_of(TRADES) is MirrorMode.JOURNALED
+    assert load(mirror_mode=MirrorMode.SYNC).plan.mode_of(TRADES) is MirrorMode.SYNC
+    for text, says in (
+        ("dual", "STORAGE_MIRROR_MODE: 'dual' is no mode"),
+        ("trades:", "no mode"),
+        ("sync,off", "STORAGE_MIRROR_MODE"),
+        ("trades:sync,trades:off", "twice"),
+        ("closed_positions:sync", "whose rows move with 'positions'"),
+    ):
+        with pytest.raises(ConfigurationError, match=says):
+            load({"STORAGE_BACKENDS": "json,sqlite", "STORAGE_MIRROR_MODE": text})
+    with pytest.raises(UnknownKindError, match="STORAGE_MIRROR_MODE"):
+        load({"STORAGE_BACKENDS": "json,sqlite", "STORAGE_MIRROR_MODE": "trade:sync"})
 
 
 def test_arguments_may_be_python_values() -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from gateway.compare import REDACTED, compare_rows
-from gateway.divergences import Divergence, DivergenceLog, divergence_of
+from gateway.divergences import Divergence, DivergenceLog, State, divergence_of, refusal_of
 from gateway.migration.control_file import ControlFile
 from gateway.records import Comparison, KindSpec, Record, Shape, Text
 from gateway.records.row import Row
@@ -174,6 +174,72 @@ async def test_nothing_found_makes_no_file(file: ControlFile) -> None:
     await log.aclose()
     assert (log.listed(), log.dropped()) == ((), 0)
     assert not file.path.exists()
+
+
+async def test_what_is_resolved_stays_so_until_it_is_found_again(file: ControlFile) -> None:
+    """A resolution is kept with who and why, goes not away by what was seen before it, and ends when it is seen again."""
+    log = DivergenceLog(file)
+    before = _divergence("a")
+    log.record(_divergence("a"))
+    log.record(_divergence("b"))
+    await log.flush()
+    (entry,) = (one for one in log.listed() if one.key == ("a",))
+    assert log.store.resolve([entry.identity, "nobody"], who="ana", why="repaired by hand") == 1
+    assert log.store.resolve([entry.identity], who="bo", why="again") == 0
+    log.record(before)
+    await log.flush()
+    (kept,) = log.store.listed(state=State.RESOLVED)
+    assert kept.resolution is not None
+    assert (kept.resolution.who, kept.resolution.why, kept.count) == ("ana", "repaired by hand", 2)
+    assert [one.key for one in log.store.listed(state=State.OPEN)] == [("b",)]
+    assert log.store.counts() == {State.OPEN: 1, State.RESOLVED: 1}
+    log.record(_divergence("a"))
+    await log.aclose()
+    (again,) = (one for one in log.listed() if one.key == ("a",))
+    assert (again.resolution, again.reopened, again.count) == (None, 1, 3)
+    assert log.store.counts() == {State.OPEN: 2, State.RESOLVED: 0}
+
+
+async def test_resolved_ones_make_room_first(file: ControlFile) -> None:
+    """What nobody has looked at is not let go for what somebody has."""
+    log = DivergenceLog(file, kept=2)
+    for name in "ab":
+        log.record(_divergence(name))
+        await log.flush()
+    (newest, _) = log.listed()
+    log.store.resolve([newest.identity], who="ana", why="known")
+    log.record(_divergence("c"))
+    await log.aclose()
+    assert [one.key for one in log.listed()] == [("c",), ("a",)]
+
+
+async def test_a_row_that_the_mirror_refuses_is_a_divergence(file: ControlFile) -> None:
+    """It is told apart from other findings about the row, says why, and its private key does not show."""
+    log = DivergenceLog(file)
+    stores = {"tenant": "t", "primary": "old", "mirror": "new"}
+    for _ in range(2):
+        log.record(refusal_of(PRIVATE, ("private-key",), 7, reason="value out of range", **stores))
+    found = compare_rows(PRIVATE, _row("private-key", "x", kind=PRIVATE), None)
+    log.record(divergence_of(found, tenant="t", primary="old", shadow="new"))
+    await log.aclose()
+    refused, missing = sorted(log.listed(), key=lambda one: one.subject)
+    assert (refused.subject, refused.reason, refused.versions) == (
+        "refusal", "refused by the mirror: value out of range", (7, None),
+    )  # fmt: skip
+    assert (refused.key, refused.count, missing.subject) == ((REDACTED,), 2, "row")
+
+
+async def test_what_another_release_noted_is_left_out(file: ControlFile) -> None:
+    """An entry with a field that this release does not know, or without one that it does, can be read."""
+    log = DivergenceLog(file)
+    log.record(_divergence())
+    await log.aclose()
+    with file.writing() as connection:
+        connection.execute(
+            "UPDATE divergences SET body = json_remove(json_set(body, '$.novelty', 1), '$.subject', '$.resolution')"
+        )
+    (kept,) = log.listed()
+    assert (kept.key, kept.subject, kept.open) == (("a",), "row", True)
 
 
 _LIST = """

@@ -12,29 +12,47 @@ import pytest
 
 from gateway.backend import KeyRef, WriteBatch, WriteReceipt
 from gateway.changes import DeleteChange, StatsChange
+from gateway.dispatch import Store
 from gateway.engine import Engine
-from gateway.errors import MirrorWriteError, StoreError, StoreFullError
+from gateway.errors import JournalFullError, MirrorBehindError, MirrorWriteError, StoreError, StoreFullError
 from gateway.migration.phases import ORDER, Phase
+from gateway.modes import MirrorMode
 from gateway.query import Query
 from gateway.records import DAILY_STATS, OPERATIONS, POSITIONS, TRADES, DailyStats, Position, Trade
 from gateway.records.stamp import DEFAULT_TENANT, Stamper
 from gateway.routing import KindPlan, RoutingPlan
+from tests.mirrors import Rig
 
 pytestmark = pytest.mark.anyio
 Open = Callable[[str], Awaitable[tuple[Any, Any]]]
 NOW = datetime(2026, 3, 12, tzinfo=UTC)
 
 
-def plan(phase: Phase, share: float = 0) -> RoutingPlan:
+def plan(phase: Phase, share: float = 0, mirror: MirrorMode = MirrorMode.SYNC) -> RoutingPlan:
     """Return the routes of a phase between the stores `old` and `new`."""
-    return RoutingPlan(("old", "new"), KindPlan(phase, share))
+    return RoutingPlan(("old", "new"), KindPlan(phase, share), mirror=mirror)
 
 
-async def engine_on(open_gated: Open, phase: Phase, share: float = 0) -> tuple[Engine, Any, Any]:
+class Mirrored(Engine):
+    """An engine that closes its mirrors, too."""
+
+    def __init__(self, stores: dict[str, Store], plan: RoutingPlan) -> None:
+        self.rig = Rig(stores)
+        super().__init__(stores, plan, Stamper(), mirrors=self.rig)
+
+    async def close(self) -> None:
+        """Finish everything."""
+        await super().close()
+        await self.rig.close()
+
+
+async def engine_on(
+    open_gated: Open, phase: Phase, share: float = 0, mirror: MirrorMode = MirrorMode.SYNC
+) -> tuple[Mirrored, Any, Any]:
     """Return an engine on two memory stores, and their backends."""
     old, old_backend = await open_gated("old")
     new, new_backend = await open_gated("new")
-    return Engine({"old": old, "new": new}, plan(phase, share), Stamper()), old_backend, new_backend
+    return Mirrored({"old": old, "new": new}, plan(phase, share, mirror)), old_backend, new_backend
 
 
 def position(key: str, price: int = 1) -> Position:
@@ -99,9 +117,12 @@ async def test_a_share_of_the_keys_is_led_by_the_new_store(open_gated: Open) -> 
     await engine.close()
 
 
-async def test_no_write_is_lost_and_no_delta_counted_twice_while_phases_change(open_gated: Open) -> None:
+@pytest.mark.parametrize("mirror", [MirrorMode.SYNC, MirrorMode.JOURNALED])
+async def test_no_write_is_lost_and_no_delta_counted_twice_while_phases_change(
+    open_gated: Open, mirror: MirrorMode
+) -> None:
     """Writers, readers and counters run through every phase, forth and back; both stores end alike and complete."""
-    engine, _, _ = await engine_on(open_gated, Phase.DUAL_WRITE)
+    engine, _, _ = await engine_on(open_gated, Phase.DUAL_WRITE, mirror=mirror)
     stop = asyncio.Event()
     saved: dict[str, int] = {}
     counted = 0
@@ -109,6 +130,7 @@ async def test_no_write_is_lost_and_no_delta_counted_twice_while_phases_change(o
     async def write(name: str) -> None:
         price = 0
         while not stop.is_set():
+            await asyncio.sleep(0)  # a store in memory never waits for anything
             price += 1
             await engine.put(POSITIONS, position(name, price))
             saved[name] = price
@@ -121,6 +143,7 @@ async def test_no_write_is_lost_and_no_delta_counted_twice_while_phases_change(o
     async def count(name: str) -> None:
         nonlocal counted
         while not stop.is_set():
+            await asyncio.sleep(0)
             operation = f"{name}-{counted}-{engine.stamper.new_id()}"
             reads = (KeyRef(DAILY_STATS, ("2026-03-12",)), KeyRef(OPERATIONS, (operation,)))
             change = StatsChange(engine.stamper, "2026-03-12", {"total_trades": 1}, None, operation, NOW)
@@ -132,11 +155,12 @@ async def test_no_write_is_lost_and_no_delta_counted_twice_while_phases_change(o
     ]
     between = [Phase.DUAL_WRITE, Phase.SHADOW_READ, Phase.CUTOVER, Phase.SHADOW_READ]
     for turn in range(40):
-        engine.switch(plan(between[turn % 4]))
+        await engine.follow(plan(between[turn % 4], mirror=mirror))
         for _ in range(20):
             await asyncio.sleep(0)
     stop.set()
     await asyncio.gather(*workers)
+    await engine.rig.drain()
     for store in engine.stores.values():
         rows = await store.get(POSITIONS, DEFAULT_TENANT, [(name,) for name in saved])
         assert {row.key[0]: dict(row.record())["entry_price"] for row in rows if row is not None} == saved
@@ -309,4 +333,127 @@ async def test_a_failed_insert_says_how_to_repeat_it(open_gated: Open) -> None:
     with pytest.raises(StoreFullError, match="repeat the call with record_id='") as caught:
         await engine.put(TRADES, trade)
     assert set(caught.value.retry_with) == {"record_id"}
+    await engine.close()
+
+
+async def test_a_dead_mirror_is_nobodys_business(open_gated: Open) -> None:
+    """With a mirror that hangs and then fails, every call is answered by the primary alone, as if there were none."""
+    engine, _, new = await engine_on(open_gated, Phase.SHADOW_READ, mirror=MirrorMode.JOURNALED)
+    new.gate.clear()
+    ref = KeyRef(DAILY_STATS, ("2026-03-12",))
+    async with asyncio.timeout(5):
+        for at in range(50):
+            ack = await engine.put(POSITIONS, position(f"c{at}"))
+            assert (ack.primary, ack.mirrors) == ("old", ())
+        await engine.put_many((position(f"d{at}") for at in range(3_000)), lambda _: POSITIONS)
+        change = StatsChange(engine.stamper, "2026-03-12", {"total_trades": 1}, None, "a", NOW)
+        await engine.update(ref, (ref, KeyRef(OPERATIONS, ("a",))), change)
+        assert await engine.get(POSITIONS, ("c7",)) is not None
+    new.faults = [StoreFullError("no space left")] * 3
+    new.gate.set()
+    await engine.rig.drain()
+    for store in engine.stores.values():
+        assert len(await store.query(Query(POSITIONS, DEFAULT_TENANT, limit=10_000))) == 3_050
+        assert (await store.get(DAILY_STATS, DEFAULT_TENANT, (ref.key,)))[0] is not None
+    await engine.close()
+
+
+async def test_a_store_leads_only_once_it_has_everything(open_gated: Open) -> None:
+    """While the mirror hangs, the flip fails and the old store leads on; once the mirror is back, it succeeds."""
+    engine, _, new = await engine_on(open_gated, Phase.SHADOW_READ, mirror=MirrorMode.JOURNALED)
+    new.gate.clear()
+    await engine.put(POSITIONS, position("c", 7))
+    with pytest.raises(MirrorBehindError, match="new lacks writes of old"):
+        await engine.follow(plan(Phase.CUTOVER, mirror=MirrorMode.JOURNALED), backlog=0.05, waiting=0.05)
+    assert engine.plan.default.phase is Phase.SHADOW_READ
+    assert (await engine.put(POSITIONS, position("d"))).primary == "old"
+    new.gate.set()
+    await engine.follow(plan(Phase.CUTOVER, mirror=MirrorMode.JOURNALED))
+    assert (await engine.put(POSITIONS, position("e"))).primary == "new"
+    assert await held(engine, "new", "c") == 7
+    assert await held(engine, "new", "d") == 1
+    await engine.close()
+
+
+async def test_a_flip_that_fails_late_lets_the_callers_go(
+    open_gated: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A mirror that hangs once the callers wait for it holds them up no longer than the flip, and is no error of theirs."""
+    engine, _, new = await engine_on(open_gated, Phase.SHADOW_READ, mirror=MirrorMode.JOURNALED)
+    writes: list[asyncio.Task[Any]] = []
+    answers = [True]
+
+    async def drained(*_: object) -> bool:
+        if answers:
+            return answers.pop()
+        new.gate.clear()
+        new.entered.clear()
+        writes.append(asyncio.create_task(engine.put(POSITIONS, position("d"))))
+        await new.entered.wait()
+        assert not writes[0].done(), "by now callers wait for the mirror"
+        return False
+
+    monkeypatch.setattr(engine.rig, "drained", drained)
+    with pytest.raises(MirrorBehindError):
+        await engine.follow(plan(Phase.CUTOVER, mirror=MirrorMode.JOURNALED))
+    async with asyncio.timeout(5):
+        ack = await writes[0]
+        assert (ack.primary, ack.mirrors) == ("old", ())
+        assert (await engine.put(POSITIONS, position("e"))).primary == "old"
+    new.gate.set()
+    await engine.close()
+
+
+async def test_a_full_journal_refuses_before_anything_is_written(open_gated: Open) -> None:
+    """Where the policy is to block, a write that has waited enough fails, and the primary does not have the row."""
+    engine, old, _ = await engine_on(open_gated, Phase.DUAL_WRITE, mirror=MirrorMode.JOURNALED)
+    engine.rig.full = JournalFullError("new does not keep up", target="new")
+    ref = KeyRef(POSITIONS, ("c",))
+    with pytest.raises(JournalFullError):
+        await engine.put(POSITIONS, position("c"))
+    with pytest.raises(JournalFullError):
+        await engine.put_many([position("c")], lambda _: POSITIONS)
+    with pytest.raises(JournalFullError):
+        await engine.update(ref, (ref,), DeleteChange(engine.stamper, POSITIONS, ("c",)))
+    assert old.batches == []
+    await engine.close()
+
+
+async def test_kinds_have_modes_of_their_own(open_gated: Open) -> None:
+    """One kind waits for its mirror, one does not, one has none."""
+    engine, _, _ = await engine_on(open_gated, Phase.DUAL_WRITE)
+    modes = {"positions": MirrorMode.JOURNALED, "trades": MirrorMode.OFF}
+    engine.switch(RoutingPlan(("old", "new"), KindPlan(Phase.DUAL_WRITE), {}, MirrorMode.SYNC, modes))
+    trade = Trade(
+        timestamp=NOW, market_name="M", action="buy", side="YES", price=Decimal(1), amount=Decimal(1)
+    )
+    stats = DailyStats(date="2026-03-12")
+    assert (await engine.put(POSITIONS, position("c"))).mirrors == ()
+    assert (await engine.put(TRADES, trade)).mirrors == ()
+    assert (await engine.put(DAILY_STATS, stats)).mirrors == ("new",)
+    await engine.rig.drain()
+    assert await held(engine, "new", "c") == 1
+    assert await engine.stores["new"].query(Query(TRADES, DEFAULT_TENANT)) == []
+    await engine.close()
+
+
+async def test_a_change_on_a_new_store_goes_on_without_the_old_one(open_gated: Open) -> None:
+    """After a cutover an old store that is down or hangs neither fails nor holds up a change."""
+    engine, _, _ = await engine_on(open_gated, Phase.CUTOVER, mirror=MirrorMode.JOURNALED)
+    old = engine.stores["old"]
+
+    async def hang(*_: object) -> Any:
+        await asyncio.Event().wait()
+
+    async def fail(*_: object) -> Any:
+        raise StoreError("down")
+
+    for at, broken in enumerate((hang, fail)):
+        old.get = broken  # type: ignore[assignment, method-assign]
+        day = KeyRef(DAILY_STATS, ("2026-03-12",))
+        change = StatsChange(engine.stamper, "2026-03-12", {"total_trades": 1}, None, str(at), NOW)
+        async with asyncio.timeout(5):
+            await engine.update(day, (day, KeyRef(OPERATIONS, (str(at),))), change)
+        assert change.result is not None
+        assert change.result.total_trades == at + 1
     await engine.close()

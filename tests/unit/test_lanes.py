@@ -1,4 +1,4 @@
-"""Lanes: group commit, order, bounds, followers, cancellation, barriers."""
+"""Lanes: group commit, order, bounds, cancellation. What goes on to mirrors is in test_lanes_mirrors.py."""
 
 from __future__ import annotations
 
@@ -16,12 +16,11 @@ from gateway.errors import (
     InvalidRecordError,
     QueueFullError,
     StoreBusyError,
-    StoreFullError,
     StoreUnavailableError,
     WriteRejectedError,
 )
-from gateway.lanes import Lane, close_lanes
-from gateway.outcomes import Computed, FullPolicy, LaneOptions
+from gateway.lanes import Lane
+from gateway.outcomes import FullPolicy, LaneOptions
 from gateway.records import POSITIONS, TRADES, Position, Row, Trade
 from gateway.records.stamp import DEFAULT_TENANT, Stamper
 
@@ -158,66 +157,6 @@ async def test_a_caller_cancelled_before_its_batch_writes_nothing(open_gated: Op
     await lane.close()
 
 
-async def test_a_caller_cancelled_during_the_commit_leaves_no_mirror_behind(open_gated: Open) -> None:
-    """What the primary commits reaches the mirror even if the caller is gone."""
-    primary, gated = await open_gated("a")
-    mirror, _ = await open_gated("b")
-    lanes = Lane(primary), Lane(mirror)
-    gated.gate.clear()
-    row = trade()
-    write = asyncio.create_task(lanes[0].write((row,), (lanes[1],)))
-    await gated.entered.wait()
-    write.cancel()
-    gated.gate.set()
-    await lanes[0].barrier()
-    assert await mirror.get(TRADES, DEFAULT_TENANT, (row.key,)) == [row]
-    for lane in lanes:
-        await lane.close()
-
-
-async def test_the_caller_waits_for_both_stores(open_gated: Open) -> None:
-    """With a follower, the write returns only after the mirror committed, and says so."""
-    primary, _ = await open_gated("a")
-    mirror, gated = await open_gated("b")
-    lanes = Lane(primary), Lane(mirror)
-    gated.gate.clear()
-    write = asyncio.create_task(lanes[0].write((trade(),), (lanes[1],)))
-    await gated.entered.wait()
-    assert not write.done()
-    gated.gate.set()
-    assert (await write).mirrored == ("b",)
-    for lane in lanes:
-        await lane.close()
-
-
-async def test_a_mirror_failure_is_part_of_the_outcome(open_gated: Open) -> None:
-    """The primary keeps the row; the outcome names the mirror and its error."""
-    primary, _ = await open_gated("a")
-    mirror, gated = await open_gated("b")
-    lanes = Lane(primary), Lane(mirror)
-    gated.faults.append(StoreFullError("no space left"))
-    row = trade()
-    outcome = await lanes[0].write((row,), (lanes[1],))
-    assert outcome.mirrored == ()
-    assert isinstance(outcome.failures["b"], StoreFullError)
-    assert await primary.get(TRADES, DEFAULT_TENANT, (row.key,)) == [row]
-    for lane in lanes:
-        await lane.close()
-
-
-async def test_a_primary_failure_reaches_the_caller_and_no_mirror(open_gated: Open) -> None:
-    """What the primary refused is not handed on."""
-    primary, gated = await open_gated("a")
-    mirror, other = await open_gated("b")
-    lanes = Lane(primary), Lane(mirror)
-    gated.faults.append(StoreFullError("no space left"))
-    with pytest.raises(StoreFullError, match="a: no space left"):
-        await lanes[0].write((trade(),), (lanes[1],))
-    assert other.batches == []
-    for lane in lanes:
-        await lane.close()
-
-
 async def test_one_bad_row_does_not_fail_its_neighbours(open_gated: Open) -> None:
     """When a store refuses one row of a batch, only its caller hears of it."""
     store, backend = await open_gated("a")
@@ -277,26 +216,6 @@ async def test_trying_again_ends(open_gated: Open) -> None:
     await lane.close()
 
 
-async def test_a_barrier_waits_for_what_came_before_and_not_for_what_comes_after(open_gated: Open) -> None:
-    """A barrier falls when earlier writes are through all their stores, whatever is submitted later."""
-    primary, _ = await open_gated("a")
-    mirror, gated = await open_gated("b")
-    lanes = Lane(primary), Lane(mirror)
-    gated.gate.clear()
-    early = asyncio.create_task(lanes[0].write((trade(),), (lanes[1],)))
-    await gated.entered.wait()
-    barrier = asyncio.create_task(lanes[0].barrier())
-    await asyncio.sleep(0)
-    for at in range(5):
-        await lanes[0].write((trade(at),))
-    assert not barrier.done()
-    gated.gate.set()
-    await early
-    await barrier
-    for lane in lanes:
-        await lane.close()
-
-
 async def test_closing_finishes_what_is_queued_and_refuses_the_rest(open_gated: Open) -> None:
     """Close waits for queued writes; later ones raise and write nothing."""
     store, backend = await open_gated("a")
@@ -308,36 +227,6 @@ async def test_closing_finishes_what_is_queued_and_refuses_the_rest(open_gated: 
     with pytest.raises(GatewayClosedError):
         await lane.write((trade(),))
     assert sum(backend.batches) == 10
-
-
-async def test_the_result_of_an_update_is_what_the_mirror_gets(open_gated: Open) -> None:
-    """Mirrors get the rows that an update came to, not the update."""
-    primary, _ = await open_gated("a")
-    mirror, gated = await open_gated("b")
-    lanes = Lane(primary), Lane(mirror)
-    row = position(5)
-    ref = KeyRef(POSITIONS, ("c",))
-    await lanes[0].write((Update(DEFAULT_TENANT, (ref,), lambda _: (row,)),), (lanes[1],))
-    assert await mirror.get(POSITIONS, DEFAULT_TENANT, (("c",),)) == [row]
-    await lanes[0].write((Update(DEFAULT_TENANT, (ref,), lambda _: ()),), (lanes[1],))
-    assert gated.batches == [1]
-    for lane in lanes:
-        await lane.close()
-
-
-async def test_lanes_that_follow_one_another_close_in_any_order(open_gated: Open) -> None:
-    """Closing while both stores have writes under way finishes all of them, whichever lane is closed first."""
-    first, gated = await open_gated("a")
-    second, _ = await open_gated("b")
-    lanes = Lane(first), Lane(second)
-    gated.gate.clear()
-    writes = [asyncio.create_task(lanes[1].write((trade(at),), (lanes[0],))) for at in range(10)]
-    await gated.entered.wait()
-    closing = asyncio.create_task(close_lanes(lanes))
-    await asyncio.sleep(0)
-    gated.gate.set()
-    await closing
-    assert {outcome.mirrored for outcome in await asyncio.gather(*writes)} == {("a",)}
 
 
 async def test_nobody_waits_for_ever_on_a_closed_lane(open_gated: Open) -> None:
@@ -380,16 +269,3 @@ async def test_each_caller_gets_an_error_of_its_own(open_gated: Open) -> None:
     assert [str(error) for error in errors] == ["a: down"] * 3
     assert len({id(error) for error in errors}) == 3
     await lane.close()
-
-
-async def test_what_an_update_finds_done_still_reaches_the_mirror(open_gated: Open) -> None:
-    """After a lost answer the primary has the rows already; the repetition brings them to the mirror."""
-    primary, _ = await open_gated("a")
-    mirror, _ = await open_gated("b")
-    lanes = Lane(primary), Lane(mirror)
-    row = position(5)
-    await lanes[0].write((row,))
-    update = Update(DEFAULT_TENANT, (KeyRef(POSITIONS, ("c",)),), Computed(lambda current: (current[0],)))  # type: ignore[arg-type, return-value] # the row is there
-    await lanes[0].write((update,), (lanes[1],))
-    assert await mirror.get(POSITIONS, DEFAULT_TENANT, (("c",),)) == [row]
-    await close_lanes(lanes)

@@ -6,9 +6,9 @@ from gateway.answers import Ack
 from gateway.errors import MirrorWriteError, StoreUnavailableError
 
 
-def test_the_advice_names_the_direction() -> None:
-    """After a cutover the new store is the primary, and the copy has to go to the old one."""
+def test_the_advice_names_both_stores_and_what_to_look_at() -> None:
+    """Which store has the write, which has not, and that nobody has to bring it over."""
     ack = Ack("events", ("e",), "e", 1, "sqlite")
     text = str(MirrorWriteError(ack, {"json": StoreUnavailableError("down", backend="json")}))
-    assert "`gateway copy --from sqlite --to json`, then `gateway verify`" in text
-    assert "stop the bot for it, or let the bot write the key again" in text
+    assert "sqlite has the write, but a mirror failed: json: down" in text
+    assert "once json is back, it gets the write by itself; `gateway mirror status`" in text

@@ -12,7 +12,7 @@ from textwrap import dedent
 
 import pytest
 
-from gateway.backend import BackendSpec, OpenContext
+from gateway.backend import BackendSpec, Capability, OpenContext
 from gateway.errors import ConfigurationError, PluginError, UnknownBackendError
 from gateway.hookspecs import hookimpl
 from gateway.records import TRADES, LogRecord, Time, record_kind
@@ -211,6 +211,7 @@ FAULTY_SPECS = {
     "version": (a_spec(api_version=99), "version 99 of the backend API, this gateway has version 1"),
     "settings": (a_spec(settings=dict), "derived from BackendSettings"),
     "capabilities": (a_spec(capabilities=frozenset({"teleport"})), "declares the capability 'teleport'"),
+    "journal": (a_spec(capabilities=frozenset({Capability.JOURNAL})), "'journal' and not 'atomic_batch'"),
     "schemes": (a_spec(url_schemes="mine"), "url_schemes of the backend 'mine' must be a tuple"),
     "open": (BackendSpec("mine", "", None), "cannot be opened"),  # type: ignore[arg-type]  # wrong on purpose
 }

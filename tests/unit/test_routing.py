@@ -8,10 +8,11 @@ from hypothesis import strategies as st
 
 from gateway.errors import ConfigurationError
 from gateway.migration.phases import Phase
-from gateway.records import CLOSED_POSITIONS, POSITIONS, TRADES, Record, Text
+from gateway.modes import MirrorMode, parse_modes
+from gateway.records import ALERTS, CLOSED_POSITIONS, POSITIONS, TRADES, Record, Text
 from gateway.records.digest import share_of
 from gateway.records.kind import KindSpec, Shape
-from gateway.routing import KindPlan, MirrorMode, Route, RoutingPlan, parse_cutover, route_for
+from gateway.routing import KindPlan, Route, RoutingPlan, leaders_moved, parse_cutover, route_for
 
 PAIRED = [Phase.DUAL_WRITE, Phase.SHADOW_READ, Phase.CUTOVER]
 KEYS = st.text(min_size=1, max_size=20)
@@ -198,3 +199,71 @@ def test_the_share_leads_ahead_of_the_phase(phase: Phase) -> None:
     plan = RoutingPlan(("old", "new"), KindPlan(phase, 50))
     leaders = {plan.route(TRADES, "t", (str(n),)).primary for n in range(100)}
     assert leaders == ({"new"} if phase is Phase.CUTOVER else {"old", "new"})
+
+
+def test_a_kind_has_a_mirror_mode_of_its_own() -> None:
+    """Routes carry the mode; off leaves the primary alone and compares nothing; companions follow their leader."""
+    modes = {"positions": MirrorMode.SYNC, "trades": MirrorMode.OFF}
+    plan = RoutingPlan(("old", "new"), KindPlan(Phase.SHADOW_READ), modes=modes)
+    assert plan.listing(ALERTS).mode is MirrorMode.JOURNALED
+    assert plan.listing(CLOSED_POSITIONS).mode is MirrorMode.SYNC
+    assert plan.listing(TRADES) == Route("old", (), "old", None)
+    assert plan.listing(ALERTS).mirrors == plan.listing(POSITIONS).mirrors == ("new",)
+
+
+def test_what_is_not_mirrored_cannot_be_cut_over() -> None:
+    """A leader without a mirror would leave everything behind; the refusal says what to do."""
+    modes = {"trades": MirrorMode.OFF}
+    with pytest.raises(ConfigurationError, match="STORAGE_PLACES=trades:old"):
+        RoutingPlan(("old", "new"), KindPlan(Phase.CUTOVER), modes=modes)
+    RoutingPlan(("old", "new"), KindPlan(Phase.CUTOVER), {"trades": KindPlan(Phase.LEGACY)}, modes=modes)
+
+
+@given(st.dictionaries(st.sampled_from(["trades", "positions"]), st.sampled_from(list(MirrorMode))))
+def test_what_is_written_as_modes_is_read_back(modes: dict[str, MirrorMode]) -> None:
+    """Any set of kinds and modes survives being written and read, with and without a mode for all."""
+    text = ",".join(f"{kind}:{mode}" for kind, mode in modes.items())
+    assert parse_modes(text) == (MirrorMode.JOURNALED, modes)
+    assert parse_modes(f" Sync , {text}") == (MirrorMode.SYNC, modes)
+
+
+@pytest.mark.parametrize(
+    "text", ["maybe", "trades:maybe", ":sync", "sync,off", "trades:off,trades:sync", "trades:"]
+)
+def test_modes_that_are_none_are_refused(text: str) -> None:
+    """What is no mode, or is said twice, is refused with the variable's name."""
+    with pytest.raises(ConfigurationError, match="STORAGE_MIRROR_MODE"):
+        parse_modes(text)
+
+
+PLANS = st.builds(
+    lambda default, kinds: RoutingPlan(("old", "new"), default, kinds),
+    st.sampled_from([KindPlan(phase) for phase in Phase]),
+    st.dictionaries(
+        st.sampled_from(["trades", "positions"]),
+        st.builds(KindPlan, st.sampled_from(PAIRED), st.sampled_from([0.0, 10.0, 60.0, 100.0])),
+    ),
+)
+
+
+@given(PLANS, PLANS, st.lists(KEYS, min_size=1, max_size=20))
+def test_every_lead_that_passes_on_is_told(old: RoutingPlan, new: RoutingPlan, keys: list[str]) -> None:
+    """Whenever a key's leader changes and the old plan mirrored to the new one, the two are among those to be drained."""
+    moved = leaders_moved(old, new)
+    for kind in (TRADES, POSITIONS, ALERTS):
+        for key in keys:
+            before, after = old.route(kind, "t", (key,)), new.route(kind, "t", (key,))
+            if after.primary in before.mirrors:
+                assert (before.primary, after.primary) in moved
+
+
+@given(PLANS)
+def test_nothing_passes_on_where_nothing_changes(plan: RoutingPlan) -> None:
+    """The same plan again drains nothing."""
+    assert leaders_moved(plan, plan) == frozenset()
+
+
+@given(PLANS, st.sampled_from([TRADES, POSITIONS, ALERTS, CLOSED_POSITIONS]), KEYS)
+def test_the_routes_of_a_kind_are_all_that_a_key_can_go(plan: RoutingPlan, kind: KindSpec, key: str) -> None:
+    """No key goes a way that the plan does not name for its kind."""
+    assert plan.route(kind, "t", (key,)) in plan.routes(kind)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -12,15 +12,17 @@ from typing import Any
 
 import pytest
 
-from gateway.backend import OpenContext, WriteBatch
+from gateway.awaited import Awaited
+from gateway.backend import OpenContext, Summarize, WriteBatch
 from gateway.dispatch import Store, StoreSet
 from gateway.divergences import Divergence, DivergenceLog
 from gateway.hookspecs import BackendCall, hookimpl, new_manager
 from gateway.migration.control_file import ControlFile
 from gateway.query import Query
-from gateway.records import POSITIONS, Position
+from gateway.records import POSITIONS, TRADES, Position, Trade
 from gateway.records.row import Row
 from gateway.records.stamp import DEFAULT_TENANT, Stamper
+from gateway.sampling import SampleRates
 from gateway.shadow import ShadowReader
 from gateway.telemetry import Counters
 from gateway_memory.plugin import MEMORY, MemorySettings
@@ -28,6 +30,22 @@ from gateway_memory.plugin import MEMORY, MemorySettings
 pytestmark = pytest.mark.anyio
 
 LISTING = Query(POSITIONS, DEFAULT_TENANT, limit=100)
+COUNT = Summarize(POSITIONS, DEFAULT_TENANT, "side")
+
+
+class Told:
+    """Says that a mirror has caught up, or has not, and notes what it was asked."""
+
+    def __init__(self, *, arrived: bool) -> None:
+        self.arrived = arrived
+        self.asked: list[tuple[str, str, Awaited]] = []
+        self.reached = asyncio.Event()
+
+    async def __call__(self, source: str, mirror: str, rows: Sequence[Awaited]) -> Sequence[bool]:
+        """Answer the same for every row."""
+        self.asked += [(source, mirror, row) for row in rows]
+        self.reached.set()
+        return [self.arrived] * len(rows)
 
 
 class Gate:
@@ -115,7 +133,7 @@ async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
     manager.register(gate)
     stores = StoreSet(manager)
     for name in ("old", "new"):
-        await stores.open(MEMORY, OpenContext(name, MemorySettings(), (POSITIONS,), tmp_path))
+        await stores.open(MEMORY, OpenContext(name, MemorySettings(), (POSITIONS, TRADES), tmp_path))
     log = DivergenceLog(ControlFile(tmp_path / "control.db"))
     yield Bench(stores, gate, log)
     gate.open.set()
@@ -357,3 +375,196 @@ async def test_a_new_difference_keeps_the_comparison_going(bench: Bench) -> None
     assert len(writes) == 1
     assert bench.outcomes() == {"shadow_diverged": 1}
     assert [one.key for one in await bench.listed()] == [("second",)]
+
+
+async def test_a_mirror_that_is_behind_is_left_alone_until_it_has_caught_up(bench: Bench) -> None:
+    """While the journal holds the row, nothing is read and nothing believed; once it arrived, it was lagging."""
+    told = Told(arrived=False)
+    shadow = bench.reader(caught_up=told, patience=60)
+    row = bench.row()
+    await bench.put(row, bench.old)
+    await bench.offer(shadow)
+    await asyncio.wait_for(told.reached.wait(), 10)
+    calls = bench.gate.calls
+    for _ in range(3):
+        told.reached.clear()
+        await asyncio.wait_for(told.reached.wait(), 10)
+    assert bench.gate.calls == calls, "the mirror was read though it has not caught up"
+    assert told.asked[0] == ("old", "new", Awaited(POSITIONS, DEFAULT_TENANT, ("m",), row.version))
+    await bench.put(row, bench.new)
+    told.arrived = True
+    await shadow.drain()
+    assert bench.outcomes() == {"shadow_lagging": 1}
+    assert await bench.listed() == ()
+    await shadow.aclose()
+
+
+async def test_what_a_mirror_says_it_has_and_has_not_is_believed_at_once(bench: Bench) -> None:
+    """No waiting for the delays: the journal holds nothing of the row, and the mirror lacks it all the same."""
+    shadow = bench.reader(caught_up=Told(arrived=True), delays=(0.0,))
+    row = bench.row()
+    await bench.put(row, bench.old)
+    await bench.offer(shadow)
+    await shadow.drain()
+    assert bench.outcomes() == {"shadow_diverged": 1}
+    await shadow.aclose()
+
+
+async def test_a_row_that_only_the_mirror_has_is_asked_for_the_other_way(bench: Bench) -> None:
+    """For a share of the keys the mirror of a listing leads; then it is the reader that has to catch up."""
+    told = Told(arrived=True)
+    shadow = bench.reader(caught_up=told, purge_patience=0.0)
+    row = bench.row()
+    await bench.put(row, bench.new)
+    await bench.offer(shadow)
+    await shadow.drain()
+    assert told.asked[0] == ("new", "old", Awaited(POSITIONS, DEFAULT_TENANT, ("m",), row.version))
+    assert bench.outcomes() == {"shadow_diverged": 1}
+    await shadow.aclose()
+
+
+async def test_closing_does_not_wait_for_a_mirror(bench: Bench) -> None:
+    """What waits for a mirror that is minutes behind ends as lagging at once, and proves nothing."""
+    told = Told(arrived=False)
+    shadow = bench.reader(caught_up=told, delays=(0.0, 30.0))
+    await bench.put(bench.row(), bench.old)
+    await bench.offer(shadow)
+    await asyncio.wait_for(bench.gate.reached.wait(), 10)
+    async with asyncio.timeout(20):
+        await shadow.aclose(deadline=15)
+    assert bench.outcomes() == {"shadow_lagging": 1}
+
+
+async def test_patience_has_an_end(bench: Bench) -> None:
+    """A mirror that never catches up leaves a comparison lagging, not waiting for ever."""
+    shadow = bench.reader(caught_up=Told(arrived=False), patience=0.05)
+    await bench.put(bench.row(), bench.old)
+    await bench.offer(shadow)
+    async with asyncio.timeout(30):
+        await shadow.drain()
+    assert bench.outcomes() == {"shadow_lagging": 1}
+    await shadow.aclose()
+
+
+async def test_inquiries_are_bounded(bench: Bench) -> None:
+    """Differences beyond the bound are dropped and counted, and those before it go on."""
+    told = Told(arrived=False)
+    shadow = bench.reader(caught_up=told, inquiries=3)
+    await bench.put(bench.row(), bench.old)
+    for _ in range(5):
+        await bench.offer(shadow)
+    await asyncio.wait_for(told.reached.wait(), 10)
+    assert bench.outcomes() == {"shadow_dropped": 2}
+    await shadow.aclose()
+    assert bench.outcomes() == {"shadow_dropped": 2, "shadow_lagging": 3}
+
+
+async def test_a_row_that_may_be_on_its_way_out_gets_its_time(bench: Bench) -> None:
+    """Retention removes a row from the leader first; the follower that still has it is no divergence."""
+    shadow = bench.reader(caught_up=Told(arrived=True), purge_patience=60.0)
+    trade = Trade(
+        timestamp=datetime(2026, 1, 1, tzinfo=UTC), market_name="m", action="buy", side="YES", price=Decimal(1),
+        amount=Decimal(1),
+    )  # fmt: skip
+    row = bench.stamper.stamp(TRADES, trade)
+    await bench.put(row, bench.new)
+    shadow.offer_keys(bench.old, bench.new, TRADES, DEFAULT_TENANT, [row.key], [None])
+    bench.gate.reached.clear()
+    await asyncio.wait_for(bench.gate.reached.wait(), 10)
+    await bench.new.purge(TRADES, DEFAULT_TENANT, datetime(2026, 2, 1, tzinfo=UTC))
+    await shadow.drain()
+    assert bench.outcomes() == {"shadow_lagging": 1}
+    await shadow.aclose()
+
+
+async def test_a_leader_that_gives_two_answers_is_unstable(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A listing that the leader itself answers in two ways is counted apart, and is no divergence."""
+    shadow = bench.reader(caught_up=Told(arrived=True))
+    for market in "abcd":
+        await bench.put(bench.row(market))
+    right, turns = bench.old.query, [0]
+
+    async def wavering(query: Query) -> list[Row]:
+        turns[0] += 1
+        rows = list(await right(query))
+        return rows[::-1] if turns[0] % 2 else [row for row in rows if row.key != ("b",)]
+
+    monkeypatch.setattr(bench.old, "query", wavering)
+    shadow.offer_query(bench.old, bench.new, LISTING, [])
+    await shadow.drain()
+    assert bench.outcomes() == {"shadow_unstable": 1}
+    assert await bench.listed() == ()
+    await shadow.aclose()
+
+
+async def test_a_row_that_is_there_and_not_listed_is_found(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A follower that holds a row but leaves it out of a listing diverges in that listing."""
+    shadow = bench.reader(caught_up=Told(arrived=False))
+    for market in "abcd":
+        await bench.put(bench.row(market))
+    right = bench.new.query
+
+    async def forgetful(query: Query) -> list[Row]:
+        return [row for row in await right(query) if row.key != ("b",)]
+
+    monkeypatch.setattr(bench.new, "query", forgetful)
+    shadow.offer_query(bench.old, bench.new, LISTING, await bench.old.query(LISTING))
+    await shadow.drain()
+    (found,) = await bench.listed()
+    assert (found.key, found.subject) == (("b",), "listing")
+    assert "in a listing" in found.reason
+    await shadow.aclose()
+
+
+async def test_counts_are_compared_and_believed_only_at_rest(bench: Bench) -> None:
+    """Groups that stores count differently diverge once nothing changes any more and everything has arrived."""
+    told = Told(arrived=False)
+    shadow = bench.reader(caught_up=told)
+    for market in "abc":
+        await bench.put(bench.row(market))
+    shadow.offer_summary(bench.old, bench.new, COUNT, await bench.old.summarize(COUNT))
+    await shadow.drain()
+    assert bench.outcomes() == {"shadow_match": 1}
+    await bench.put(bench.row("d"), bench.old)
+    shadow.offer_summary(bench.old, bench.new, COUNT, await bench.old.summarize(COUNT))
+    await asyncio.wait_for(told.reached.wait(), 10)
+    assert told.asked[0][2].key is None
+    told.arrived = True
+    await shadow.drain()
+    assert bench.outcomes() == {"shadow_match": 1, "shadow_diverged": 1}
+    (found,) = await bench.listed()
+    assert (found.key, found.subject, found.reason) == (("YES",), "count", "counted differently")
+    assert [(one.field, one.left, one.right) for one in found.differences] == [("rows", 4, 3)]
+    await shadow.aclose()
+
+
+async def test_counts_that_come_together_were_lagging(bench: Bench) -> None:
+    """A row that is on its way makes counts differ for a while."""
+    told = Told(arrived=False)
+    shadow = bench.reader(caught_up=told)
+    row = bench.row()
+    await bench.put(row, bench.old)
+    shadow.offer_summary(bench.old, bench.new, COUNT, await bench.old.summarize(COUNT))
+    await asyncio.wait_for(told.reached.wait(), 10)
+    await bench.put(row, bench.new)
+    told.arrived = True
+    await shadow.drain()
+    assert bench.outcomes() == {"shadow_lagging": 1}
+    await shadow.aclose()
+
+
+async def test_each_kind_has_its_own_rate(bench: Bench) -> None:
+    """A kind with a share of its own is compared by it, the others by the share for all."""
+    shadow = bench.reader()
+    shadow.rates = SampleRates(0.0, {"positions": 1.0})
+    await bench.put(bench.row())
+    await bench.offer(shadow)
+    shadow.offer_keys(bench.old, bench.new, TRADES, DEFAULT_TENANT, [("x",)], [None])
+    await shadow.drain()
+    assert bench.outcomes() == {"shadow_match": 1}
+    assert (shadow.samples(POSITIONS), shadow.samples(TRADES)) == (True, False)
+    await shadow.aclose()

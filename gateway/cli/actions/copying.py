@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
+from gateway.cli.actions.pausing import clear_marks
 from gateway.cli.exits import ExitCode
-from gateway.cli.output import print_empty, print_json, print_line, print_next, print_table
+from gateway.cli.output import note, print_empty, print_json, print_line, print_next, print_table
 from gateway.cli.progress import metered
 from gateway.cli.session import Session
 from gateway.cli.values import key_text
@@ -94,6 +96,7 @@ def copy_kinds(session: Session, wanted: Copying, *, as_json: bool) -> ExitCode:
     """
     ends, plan = wanted.ends(session.instances), session.plan()
     ways = {kind: ends or direction_of(plan, kind) for kind in session.kinds(wanted.kinds)}
+    began = datetime.now(UTC)
     reports = session.run(_copy(session, wanted, ways))
     failed = [one for one in reports if not one.ok]
     directions = {kind.name: way for kind, way in ways.items()}
@@ -105,10 +108,18 @@ def copy_kinds(session: Session, wanted: Copying, *, as_json: bool) -> ExitCode:
         "kinds": [_report(one, directions[one.kind]) for one in reports],
         "ok": not failed,
     }
+    whole = not (wanted.dry_run or wanted.kinds or failed)
+    marks = (
+        session.run(clear_marks(session, set(ways.values()), began))
+        if whole and len(set(ways.values())) == 1
+        else {}
+    )
     if as_json:
         print_json(found)
     else:
         _print_copied(found, reports)
+    for mirror, text in marks.items():
+        note(f"{mirror}: {text}")
     return ExitCode.PROBLEM if failed else ExitCode.OK
 
 

@@ -13,6 +13,7 @@ from typing import Final
 from gateway.backups import listed, newest
 from gateway.cli.actions.caching import cache_findings
 from gateway.cli.actions.configured import concerns_of
+from gateway.cli.actions.mirroring import mirror_findings
 from gateway.cli.actions.phases import live_members
 from gateway.cli.actions.store_checks import check_store
 from gateway.cli.exits import ExitCode
@@ -52,7 +53,7 @@ def examine(session: Session, *, as_json: bool) -> ExitCode:
             findings += session.run(check_store(session, store))
         except ConfigurationError as error:  # among them what production refuses
             findings.append(fail(f"store {store.instance}", f"was not opened: {error}", ""))
-    findings += cache_findings(session)
+    findings += [*mirror_findings(session), *cache_findings(session)]
     failed = any(one.level is Level.FAIL for one in findings)
     if as_json:
         print_json({"ok": not failed, "checks": [asdict(one) for one in findings]})

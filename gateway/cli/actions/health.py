@@ -13,8 +13,10 @@ from typing import Any, Final
 
 from gateway.backend import Health
 from gateway.cli.actions.caching import ask_cache
+from gateway.cli.actions.mirroring import look_everywhere, mirror_text
 from gateway.cli.exits import ExitCode
-from gateway.cli.output import print_json, print_table
+from gateway.cli.output import note as tell
+from gateway.cli.output import print_json, print_line, print_table
 from gateway.cli.session import Session
 from gateway.cli.values import time_text
 from gateway.config import open_context
@@ -47,23 +49,51 @@ def show_health(session: Session, *, timeout: float, as_json: bool) -> ExitCode:
     answers, stuck = _ask_all(session, timeout)
     ok = all(one.health.ok for one in answers.values())
     cache = _cache(session, timeout)
+    mirrors, held = _mirrors(session, timeout)
+    stuck = stuck or held
     code = ExitCode.OK if ok else ExitCode.UNAVAILABLE
     if as_json:
         stores = [_described(name, one) for name, one in answers.items()]
         caches = [_described(name, one) for name, one in cache.items()]
-        print_json({"ok": ok, "checked_at": time_text(started), "stores": stores, "caches": caches})
+        print_json(
+            {
+                "ok": ok,
+                "checked_at": time_text(started),
+                "stores": stores,
+                "caches": caches,
+                "mirrors": mirrors,
+            }
+        )
     else:
         rows = [
             (name, "ok" if one.health.ok else "fail", f"{one.seconds * 1000:.0f} ms", one.health.summary)
             for name, one in (answers | cache).items()
         ]
         print_table(("store", "state", "took", "says"), rows, marked="state")
+        for one in mirrors:
+            print_line(mirror_text(one), "yellow" if one["problems"] else "")
     if stuck:
         # A thread inside a system call that never returns, as on a dead network disk, would keep the process alive
         # for ever, and a probe with it.
         sys.stdout.flush()
         os._exit(int(code))
     return code
+
+
+def _mirrors(session: Session, timeout: float) -> tuple[list[dict[str, Any]], bool]:
+    """Return what waits for the mirrors, and whether that keeps a thread of ours for itself; it does not count."""
+    found: list[dict[str, Any]] = []
+
+    def ask() -> None:
+        try:
+            found.extend(asyncio.run(look_everywhere(session, every=False, patience=timeout)))
+        except Exception as error:  # noqa: BLE001 - whatever it is, the stores' answers are what a probe wants
+            tell(f"what waits for the mirrors is not known: {error}")
+
+    thread = threading.Thread(target=ask, daemon=True, name="health mirrors")
+    thread.start()
+    thread.join(timeout + _GRACE)
+    return list(found), thread.is_alive()
 
 
 def _cache(session: Session, timeout: float) -> dict[str, _Answer]:

@@ -7,9 +7,10 @@ import os
 import socket
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
+from gateway.cli.actions.draining import await_arrival
 from gateway.cli.actions.verifying import compare_kinds
 from gateway.cli.arguments import parse_share
 from gateway.cli.exits import ExitCode
@@ -20,7 +21,7 @@ from gateway.errors import ConfigurationError, PhaseError
 from gateway.migration.control import ALL_KINDS, Change, ControlState, ControlStore, Member
 from gateway.migration.decisions import check_move, resolve
 from gateway.migration.phases import Phase
-from gateway.routing import KindPlan
+from gateway.routing import KindPlan, RoutingPlan, leaders_moved
 
 __all__ = ["Step", "live_members", "set_phases", "show_phases", "standing"]
 
@@ -129,13 +130,18 @@ def set_phases(session: Session, step: Step, *, as_json: bool) -> ExitCode:
     """
     phase, share = _phase_of(step.phase), parse_share(step.share)
     kinds = _leading(session, step.kinds)
-    _check_all(session, kinds, KindPlan(phase, share))
+    wanted = KindPlan(phase, share)
+    _check_all(session, kinds, wanted)
+    moved = leaders_moved(session.plan(), _moved_plan(session.plan(), kinds, wanted))
     why = step.why
     if share or phase in _NEEDS_PROOF:
         if step.force:
             why += _FORCED
         else:
             _prove(session, step.kinds)
+    if not step.force:
+        running = bool(live_members(session.control))
+        session.run(await_arrival(session, sorted(moved), step.wait, running=running))
     who = step.who if step.who is not None else getpass.getuser()
     base = session.configuration.plan
     # Bots report once there is a control store, so the first step has to wait for whoever is there.
@@ -159,6 +165,17 @@ def set_phases(session: Session, step: Step, *, as_json: bool) -> ExitCode:
     else:
         _print_step(found, phase, session.control.pair)
     return ExitCode.PROBLEM if behind else ExitCode.OK
+
+
+def _moved_plan(plan: RoutingPlan, kinds: Sequence[str], wanted: KindPlan) -> RoutingPlan:
+    """Return the plan after the step.
+
+    Raises:
+        ConfigurationError: The step cannot be, as for kinds that are not mirrored.
+    """
+    if kinds == (ALL_KINDS,):
+        return replace(plan, default=wanted, kinds={})
+    return replace(plan, kinds={**plan.kinds, **dict.fromkeys(kinds, wanted)})
 
 
 def _prove(session: Session, names: Sequence[str]) -> None:

@@ -12,7 +12,7 @@ from gateway.errors import SchemaTooNewError
 
 __all__ = ["HEAD", "REVISIONS", "refuse_newer"]
 
-REVISIONS: Final = ("0001",)
+REVISIONS: Final = ("0001", "0002")
 """All revisions, the oldest first."""
 
 HEAD: Final = REVISIONS[-1]

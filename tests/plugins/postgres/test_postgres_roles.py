@@ -151,7 +151,8 @@ def test_every_table_that_a_bot_may_touch_is_bound(shared: Database) -> None:
         """
     )
     bound = {name for name, is_bound, _ in rows if is_bound}
-    assert bound == {f"{kind.schema}.{kind.name}" for kind in BUILTIN_KINDS} | {"gateway.moved_rows"}
+    own = {"gateway.moved_rows", "gateway.intents"}
+    assert bound == {f"{kind.schema}.{kind.name}" for kind in BUILTIN_KINDS} | own
     assert {(name, writes) for name, is_bound, writes in rows if not is_bound} == {
         ("gateway.alembic_version", False),
         ("gateway.gateway_kinds", False),
@@ -166,7 +167,7 @@ def test_without_a_tenant_there_are_no_rows(
     """Where no tenant is named, or the setting is empty as after a transaction, nothing is seen, changed or added."""
     if setting is not None:
         _as(bot, setting)
-    for table in ("bots_core.trades", "bots_core.positions", "gateway.moved_rows"):
+    for table in ("bots_core.trades", "bots_core.positions", "gateway.moved_rows", "gateway.intents"):
         assert _count(bot, table) == 0
     assert bot.execute("UPDATE bots_core.trades SET deleted = true").rowcount == 0
     assert bot.execute("DELETE FROM bots_core.positions").rowcount == 0
@@ -195,6 +196,7 @@ def test_rows_of_others_cannot_be_written(
         f"UPDATE bots_core.trades SET tenant_id = '{OTHER}'",  # noqa: S608  # ours, as those below
         f"UPDATE bots_core.positions SET tenant_id = '{OTHER}', condition_id = 'given'",  # noqa: S608
         f"INSERT INTO gateway.moved_rows VALUES ('trades', '{OTHER}', 'r')",  # noqa: S608
+        f"INSERT INTO gateway.intents VALUES ('{OTHER}', 'm', 'o', 1, 0, 'trades', '[]', 1)",  # noqa: S608
     ):
         with pytest.raises(REFUSED, match="row-level security"):
             bot.execute(statement.encode())

@@ -1,0 +1,276 @@
+"""All mirrors of a gateway: pauses, bounds and what becomes of writes beyond them."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gateway.backend import WriteBatch
+from gateway.dispatch import Store
+from gateway.errors import JournalFullError, StoreUnavailableError
+from gateway.intents import Journaling
+from gateway.mirror.bounds import Bounds, JournalPolicy
+from gateway.mirror.facade import MirrorOptions, Mirrors
+from gateway.mirror.state import paused, resumed
+from gateway.mirror.survey import survey
+from gateway.records.activity import EVENTS, Event
+from gateway.records.builtin import BUILTIN_KINDS
+from gateway.records.row import Row
+from gateway.records.stamp import DEFAULT_TENANT, Stamper
+from gateway.records.version import HybridClock
+
+NOW = datetime(2026, 11, 21, tzinfo=UTC)
+Make = Callable[..., Awaitable[Mirrors]]
+
+
+class Two:
+    """Two stores in memory and the mirrors between them."""
+
+    def __init__(self, path: Path, a: tuple[Store, Any], b: tuple[Store, Any]) -> None:
+        self.path = path
+        self.a, self.b = a[0], b[0]
+        self.gates = {"a": a[1], "b": b[1]}
+        self.stamper = Stamper(DEFAULT_TENANT, HybridClock())
+        self.refused: list[tuple[str, str, Row, Any]] = []
+        self.made: list[Mirrors] = []
+
+    def mirrors(self, bounds: Bounds | None = None, **options: Any) -> Mirrors:
+        """Make the mirrors; they are closed by the fixture."""
+        stores = {"a": self.a, "b": self.b}
+        made = Mirrors(
+            stores,
+            stores,
+            BUILTIN_KINDS,
+            DEFAULT_TENANT,
+            self.stamper.clock,
+            self.path / "journal.db",
+            lambda *refused: self.refused.append(refused),
+            MirrorOptions(bounds or Bounds(), wait=0.2, look=0.02, closing=0.2, **options),
+        )
+        self.made.append(made)
+        return made
+
+    async def write(self, mirrors: Mirrors, count: int = 1, *, hand_on: bool = True) -> list[Row]:
+        """Write events to a, as its lane would."""
+        rows = [
+            self.stamper.stamp(EVENTS, Event(timestamp=NOW, session_id="s", event_type="t"))
+            for _ in range(count)
+        ]
+        first = mirrors.numbers.take(count)
+        targets = (mirrors.noted(("b",)),) * count
+        sink = mirrors.journaled(self.a)
+        await sink.write(WriteBatch(rows, Journaling(mirrors.numbers.owner, first, targets)))
+        if hand_on and targets[0]:
+            mirrors.feed("a", "b").offer(rows, first)
+        return rows
+
+    async def has(self, row: Row) -> bool:
+        """Tell whether b has a row."""
+        (found,) = await self.b.get(row.kind, row.tenant, (row.key,))
+        return found is not None
+
+
+@pytest.fixture
+async def two(open_gated: Any, tmp_path: Path) -> AsyncIterator[Two]:
+    """Give two stores, and close the mirrors between them."""
+    found = Two(tmp_path, await open_gated("a"), await open_gated("b"))
+    yield found
+    for mirrors in found.made:
+        await mirrors.close()
+
+
+async def until(condition: Callable[[], Any]) -> None:
+    """Return once something holds."""
+    async with asyncio.timeout(20):
+        while True:
+            found = condition()
+            if await found if asyncio.iscoroutine(found) else found:
+                return
+            await asyncio.sleep(0.005)
+
+
+@pytest.mark.anyio
+async def test_what_is_written_reaches_the_mirror_and_leaves_the_journal(two: Two) -> None:
+    """In both directions there is a feed, the same one each time."""
+    mirrors = two.mirrors()
+    await mirrors.start()
+    (row,) = await two.write(mirrors)
+    assert await mirrors.drained("a", "b", 2**62, 5)
+    assert await two.has(row)
+    assert await mirrors.homes["a"].journal.facts(DEFAULT_TENANT, 9) == []
+    assert mirrors.feed("a", "b") is mirrors.feed("a", "b")
+    assert mirrors.feed("b", "a") is not mirrors.feed("a", "b")
+    assert not mirrors.crowded
+
+
+@pytest.mark.anyio
+async def test_a_pause_holds_back_and_a_resume_hands_over(two: Two) -> None:
+    """While it is paused nothing reaches the mirror; afterwards everything does, without anybody's help."""
+    mirrors = two.mirrors()
+    states = mirrors.homes["a"].states
+    await states.change("b", partial(paused, by="ann", why="moving", now=NOW))
+    await mirrors.start()
+    (row,) = await two.write(mirrors)
+    assert mirrors.status()[0]["paused"] == "by ann, moving"
+    assert not await mirrors.drained("a", "b", 2**62, 0.1)
+    assert not await two.has(row)
+    await states.change("b", resumed)
+    await until(lambda: mirrors.status()[0]["paused"] is None)
+    assert await mirrors.drained("a", "b", 2**62, 5)
+    assert await two.has(row)
+
+
+@pytest.mark.anyio
+async def test_a_full_journal_blocks_and_then_refuses(two: Two) -> None:
+    """The write waits for room and gets in when there is some; without, it fails and says what to do."""
+    mirrors = two.mirrors(Bounds(rows=5))
+    two.gates["b"].faults = [StoreUnavailableError("down")] * 1000
+    await mirrors.start()
+    await two.write(mirrors, 5)
+    await until(lambda: mirrors.crowded)
+    with pytest.raises(JournalFullError, match=r"STORAGE_JOURNAL_ROWS is 5.*Nothing was written") as caught:
+        await mirrors.admit(("b",))
+    assert (caught.value.target, caught.value.transient) == ("b", True)
+    assert "full" in mirrors.status()[0]
+    standing = await survey(mirrors.homes["a"], "a", "b", DEFAULT_TENANT, Bounds(rows=5))
+    assert any("the journal is full" in problem for problem in standing.problems)
+    waiting = asyncio.ensure_future(admitted(mirrors))
+    two.gates["b"].faults = []
+    await waiting
+    assert await mirrors.drained("a", "b", 2**62, 5)
+    await until(lambda: not mirrors.crowded)
+    await mirrors.admit(("b",))
+
+
+async def admitted(mirrors: Mirrors) -> None:
+    """Ask until there is room, as a bot that tries again does."""
+    while True:
+        try:
+            await mirrors.admit(("b",))
+        except JournalFullError:
+            continue
+        return
+
+
+@pytest.mark.anyio
+async def test_the_count_is_asked_for_when_this_gateway_alone_may_have_filled_the_journal(two: Two) -> None:
+    """Between two looks, more is written than there was room for: the next write finds out, and not a look."""
+    mirrors = two.mirrors(Bounds(rows=5), feed=_nothing_fed())
+    await mirrors.start()
+    await two.write(mirrors, 6, hand_on=False)
+    assert mirrors.crowded
+    with pytest.raises(JournalFullError):
+        await mirrors.admit(("b",))
+
+
+def _nothing_fed() -> Any:
+    from gateway.mirror.contract import FeedOptions
+
+    return FeedOptions(rows=1)
+
+
+@pytest.mark.anyio
+async def test_age_fills_a_journal_too(two: Two) -> None:
+    """A single change that has waited for too long counts."""
+    mirrors = two.mirrors(Bounds(age=timedelta(milliseconds=1)))
+    two.gates["b"].faults = [StoreUnavailableError("down")] * 1000
+    await mirrors.start()
+    await two.write(mirrors)
+    await until(lambda: mirrors.crowded)
+    with pytest.raises(JournalFullError, match="STORAGE_JOURNAL_AGE"):
+        await mirrors.admit(("b",))
+
+
+@pytest.mark.anyio
+async def test_a_mirror_is_given_up_and_taken_up_again_by_policy(
+    two: Two, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It gets no intents while it is down, then it does again; that it lacks something is marked, loudly, until a copy."""
+    mirrors = two.mirrors(Bounds(rows=5, policy=JournalPolicy.DEGRADE))
+    down = Down(two.b)
+    two.gates["b"].faults = [StoreUnavailableError("down")] * 1000
+    watch = mirrors._watches["a", "b"]
+    watch._mirror = down  # type: ignore[assignment] # stands for the store's health
+    await mirrors.start()
+    rows = await two.write(mirrors, 6)
+    await until(lambda: mirrors.noted(("b",)) == ())
+    await mirrors.admit(("b",))
+    await until(lambda: _empty(mirrors))
+    state = await mirrors.homes["a"].states.read("b")
+    assert (state.suspended, state.behind_since) == (True, rows[0].version)
+    assert any(
+        record.levelno == logging.ERROR and "gateway copy --from a --to b" in record.getMessage()
+        for record in caplog.records
+    )
+    await two.write(mirrors)
+    assert await _empty(mirrors)
+    down.ok = True
+    two.gates["b"].faults = []
+    await until(lambda: mirrors.noted(("b",)) == ("b",))
+    (row,) = await two.write(mirrors)
+    await until(lambda: two.has(row))
+    state = await mirrors.homes["a"].states.read("b")
+    assert (state.suspended, state.behind_since) == (False, rows[0].version)
+    assert state.resumed_at is not None
+    standing = await survey(mirrors.homes["a"], "a", "b", DEFAULT_TENANT, Bounds())
+    assert any("gateway copy --from a --to b" in problem for problem in standing.problems)
+
+
+async def _empty(mirrors: Mirrors) -> bool:
+    return not await mirrors.homes["a"].journal.facts(DEFAULT_TENANT, 9)
+
+
+@pytest.mark.anyio
+async def test_a_mirror_that_answers_again_is_written_again_though_nothing_is_left_to_relay(two: Two) -> None:
+    """Another process may have relayed what was left; without a try of its own, a feed would rest for good."""
+    mirrors = two.mirrors()
+    down = Down(two.b)
+    watch = mirrors._watches["a", "b"]
+    watch._mirror = down  # type: ignore[assignment] # stands for the store's health
+    watch.pair.circuit.failed(StoreUnavailableError("down"))
+    await mirrors.start()
+    await until(lambda: down.asked > 1)
+    assert not watch.pair.circuit.closed
+    down.ok = True
+    await until(lambda: watch.pair.circuit.closed)
+    (row,) = await two.write(mirrors)
+    await until(lambda: two.has(row))
+    assert mirrors.feed("a", "b").status().written == 1
+
+
+class Down:
+    """What is asked of a mirror's health."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self.ok = False
+        self.asked = 0
+
+    async def health(self) -> Any:
+        """Answer what the test says."""
+        self.asked += 1
+        from gateway.backend import Health
+
+        return Health(self.ok, "as the test says")
+
+
+@pytest.mark.anyio
+async def test_closing_with_a_dead_mirror_is_bounded(two: Two) -> None:
+    """What it did not get stays in the journal."""
+    mirrors = two.mirrors()
+    two.gates["b"].gate.clear()
+    await mirrors.start()
+    await two.write(mirrors, 3)
+    async with asyncio.timeout(5):
+        await mirrors.close()
+        await mirrors.close()
+    (facts,) = await mirrors.homes["a"].journal.facts(DEFAULT_TENANT, 9)
+    assert facts.depth == 3
+    two.gates["b"].gate.set()

@@ -210,7 +210,14 @@ def open_context(
     settings = config.settings
     refuse(config.concerns(store))
     return OpenContext(
-        store.instance, store.settings, tuple(kinds), settings.data_dir, read_only, settings.is_production
+        store.instance,
+        store.settings,
+        tuple(kinds),
+        settings.data_dir,
+        read_only,
+        settings.is_production,
+        settings.timeout,
+        config.cache is not None,
     )
 
 
@@ -366,7 +373,7 @@ def _plan(settings: GatewaySettings, stores: Sequence[StoreConfig], registry: Pl
         _check_named(PLACES, kind, registry.kinds)
     kinds = {kind: KindPlan(phase, share) for kind, share in shares.items()}
     kinds |= {kind: KindPlan(own) for kind, own in places.items()}
-    return RoutingPlan(names, KindPlan(phase), kinds, settings.mirror_mode)
+    return RoutingPlan(names, KindPlan(phase), kinds, settings.mirror_mode, placed=frozenset(places))
 
 
 def _check_named(variable: str, name: str, kinds: KindRegistry) -> None:

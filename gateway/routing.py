@@ -123,6 +123,7 @@ class RoutingPlan:
         kinds: Where named kinds stand.
         mirror: How mirrors are written.
         epoch: Grows with every change of the control store; 0 for a plan made from the environment.
+        placed: Names of the kinds that `STORAGE_PLACES` holds where they are: no step for all kinds moves them.
     """
 
     backends: tuple[str, ...]
@@ -130,6 +131,7 @@ class RoutingPlan:
     kinds: Mapping[str, KindPlan] = field(default_factory=dict)
     mirror: MirrorMode = MirrorMode.SYNC
     epoch: int = 0
+    placed: frozenset[str] = frozenset()
 
     def __post_init__(self) -> None:
         if not 1 <= len(self.backends) <= 2:
@@ -156,6 +158,14 @@ class RoutingPlan:
     def plan_of(self, kind: KindSpec) -> KindPlan:
         """Return where a kind stands; a companion stands where its leading kind does."""
         return self.kinds.get(kind.companion_of or kind.name, self.default)
+
+    def is_placed(self, kind: KindSpec) -> bool:
+        """Tell whether `STORAGE_PLACES` says where a kind, or the one that it moves along with, lives."""
+        return (kind.companion_of or kind.name) in self.placed
+
+    def lives_alone(self, kind: KindSpec) -> bool:
+        """Tell whether a kind is held in one store of two, so that the other has nothing to compare it with."""
+        return self.is_placed(kind) and self.plan_of(kind).phase in _SINGLE_WRITE
 
     def route(self, kind: KindSpec, tenant: str, key: Sequence[Value]) -> Route:
         """Return the route of one key."""

@@ -12,7 +12,8 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from gateway.backend import Health
-from gateway.cli.actions.caching import ask_cache
+from gateway.cache.reports import Report, hit_rate, totals
+from gateway.cli.actions.caching import ask_cache, told
 from gateway.cli.exits import ExitCode
 from gateway.cli.output import print_json, print_table
 from gateway.cli.session import Session
@@ -71,7 +72,17 @@ def _cache(session: Session, timeout: float) -> dict[str, _Answer]:
     cache, began = session.configuration.cache, time.monotonic()
     if cache is None:
         return {}
-    health = session.run(ask_cache(session, timeout))
+    processes: list[Report] = []
+    health = session.run(ask_cache(session, timeout, processes))
+    if health.ok:
+        sums = totals(processes)
+        details = {
+            **health.details,
+            "processes": len(processes),
+            "hit_rate": hit_rate(sums["cache_hits"], sums["cache_misses"]),
+            "totals": sums,
+        }
+        health = Health(health.ok, "; ".join([health.summary, *told(processes)]), details)
     return {cache.instance: _Answer(health, time.monotonic() - began)}
 
 

@@ -18,7 +18,7 @@ from pydantic import ValidationError
 
 from gateway.backend import BackendSettings, BackendSpec, OpenContext
 from gateway.catalogue import CATALOGUE
-from gateway.concerns import exposure_concerns, store_concerns
+from gateway.concerns import exposure_concerns, store_concerns, uncached_concerns
 from gateway.errors import ConfigurationError, PluginError, UnknownBackendError, UnknownKindError
 from gateway.findings import Finding
 from gateway.guard import refuse
@@ -82,6 +82,7 @@ class Configuration:
         secret_file: The env file, if it holds passwords; None otherwise.
         cache: The cache in front of the stores; None without one.
         cached: The kinds that it serves.
+        cacheable: Those, and all others that it may serve for another process.
     """
 
     settings: GatewaySettings
@@ -91,6 +92,7 @@ class Configuration:
     secret_file: Path | None = None
     cache: StoreConfig | None = None
     cached: tuple[KindSpec, ...] = ()
+    cacheable: tuple[KindSpec, ...] = ()
 
     def __repr__(self) -> str:
         return f"<Configuration {', '.join(map(repr, self.stores))} phase={self.plan.default.phase.value}>"
@@ -115,8 +117,9 @@ class Configuration:
             ConfigurationError: The settings of one contradict each other.
         """
         production = self.settings.is_production
+        uncached = uncached_concerns(self.cached, self.plan, {one.instance: one.spec for one in self.stores})
         found = [store_concerns(store.instance, store.settings, production=production) for store in stores]
-        return [*self._exposed(), *chain.from_iterable(found)]
+        return [*self._exposed(), *uncached, *chain.from_iterable(found)]
 
     def store(self, instance: str) -> StoreConfig:
         """Return one store by its instance name.
@@ -173,7 +176,10 @@ def load_configuration(
     for name, store in zip(names, opened, strict=True):
         values += store_values(name, store.settings, variables)
     cached = cached_kinds(settings, registry.kinds) if cache is not None else ()
-    return Configuration(settings, stores, plan, tuple(values), variables.secret_file, cache, cached)
+    cacheable = tuple(kind for kind in registry.kinds if kind.cacheable)
+    return Configuration(
+        settings, stores, plan, tuple(values), variables.secret_file, cache, cached, cacheable
+    )
 
 
 def denied_plugins(

@@ -16,7 +16,7 @@ from typing import Final, Protocol
 
 from gateway.api import Ack
 from gateway.backend import Capability, GroupSummary, KeyRef, Summarize, Update
-from gateway.cache.front import CacheFront, KeyReading, behind, held
+from gateway.cache.front import CacheFront, KeyReading, behind, held, reader_for
 from gateway.columns import ColumnBatch, by_column
 from gateway.dispatch import Store
 from gateway.errors import MirrorWriteError, StoreError
@@ -153,7 +153,7 @@ class Engine:
             followers = tuple(self.lanes[name] for name in route.mirrors)
             lane = self.lanes[route.primary]
             columnar = any(Capability.COLUMNS in one.store.capabilities for one in (lane, *followers))
-            path = Path(route, lane, followers, self._readers[route.reader], columnar)
+            path = Path(route, lane, followers, reader_for(self._readers, route), columnar)
             self._by_route[route] = path
         return path
 
@@ -346,9 +346,11 @@ class Engine:
         route = self._plan.listing(kind)
         for name in (route.primary, *route.mirrors):
             self.stores[name].require(Capability.PURGE, "remove rows by age")
-        async with held(self.cache, kind):
+        async with held(self.cache, kind) as ready:
+            await ready()
             removed = await self.stores[route.primary].purge(kind, self.stamper.tenant, before)
             for name in route.mirrors:
+                await ready()
                 await self.stores[name].purge(kind, self.stamper.tenant, before)
         return removed
 

@@ -5,7 +5,7 @@ What is raised here are the driver's own errors; they are translated where the c
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 import asyncpg
@@ -29,7 +29,9 @@ _ATTEMPTS: Final = 4
 """How often a batch is tried that others are in the way of: with fresh rows, with care, and after a deadlock."""
 
 
-async def write(connection: Connection[Record], steps: Sequence[Step]) -> WriteReceipt:
+async def write(
+    connection: Connection[Record], steps: Sequence[Step], alone: Callable[[], bool] = lambda: True
+) -> WriteReceipt:
     """Store a batch as a whole or not at all.
 
     Rows of one kind and tenant are one statement and, if all is well, one round trip. Everything else is a
@@ -38,6 +40,7 @@ async def write(connection: Connection[Record], steps: Sequence[Step]) -> WriteR
     Args:
         connection: For this call alone. Its `timestamptz` codec takes and gives microseconds since 1970.
         steps: The batch.
+        alone: Tells whether a statement may be sent now without a transaction around it.
 
     Raises:
         asyncpg.PostgresError: The server refused; nothing was stored.
@@ -49,9 +52,10 @@ async def write(connection: Connection[Record], steps: Sequence[Step]) -> WriteR
         # Nothing may be tried here that could fail: the transaction of somebody else would be lost with it.
         return await _store_steps(connection, steps, careful=True)
     rows = _one_run(steps)
-    if rows and await _store_at_once(connection, rows):
+    tried = bool(rows) and alone()
+    if rows and tried and await _store_at_once(connection, rows):
         return _STORED
-    careful = rows is not None
+    careful = tried
     for left in reversed(range(_ATTEMPTS)):
         try:
             return await _store_steps(connection, steps, careful=careful)

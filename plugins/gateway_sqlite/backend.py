@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import asyncio
 import sqlite3
+import time
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Final
 
 from gateway.backend import GroupSummary, Health, RangeDigest, Step, Summarize, WriteBatch, WriteReceipt
-from gateway.errors import StoreError, StoreReadOnlyError
+from gateway.errors import StoreBusyError, StoreError, StoreReadOnlyError
 from gateway.hookspecs import hookimpl
 from gateway.query import Query, ReadRange
 from gateway.records.codec import to_micros
 from gateway.records.kind import KindSpec
 from gateway.records.row import Key, Row
+from gateway.unfinished import outlives
 from gateway_sqlite.checkpoints import Checkpointer
 from gateway_sqlite.connection import StoreConnection
 from gateway_sqlite.health import identity, read_facts
+from gateway_sqlite.opening import busy_timeout_of
 from gateway_sqlite.presence import Presence
 from gateway_sqlite.readers import Readers
 from gateway_sqlite.reads import get_rows, read_digest, read_page, read_summary
@@ -28,6 +32,9 @@ __all__ = ["SqliteBackend"]
 
 _PURGE_ROWS: Final = 5_000
 """Rows removed in one transaction: writers wait for one such portion at most."""
+
+_EARLY: Final = 0.25
+"""Share of a call's time within which it counts as begun at once."""
 
 
 class SqliteBackend:
@@ -40,6 +47,7 @@ class SqliteBackend:
         readers: The reading connections.
         writer: The writing connection; None when the store was opened to be read only.
         checkpointer: Keeps the log short; None without a writer.
+        patience: Seconds after which a call is given up; None lets it take its time.
     """
 
     def __init__(
@@ -50,6 +58,7 @@ class SqliteBackend:
         readers: Readers,
         writer: StoreConnection | None = None,
         checkpointer: Checkpointer | None = None,
+        patience: float | None = None,
     ) -> None:
         self._instance = instance
         self._path = path
@@ -57,6 +66,7 @@ class SqliteBackend:
         self._readers = readers
         self._writer = writer
         self._checkpointer = checkpointer
+        self._patience = patience
         self._file = identity(path)
         self._presence = Presence(path, self._file)
 
@@ -68,15 +78,48 @@ class SqliteBackend:
             raise StoreReadOnlyError("the store was opened to be read only", backend=self._instance)
         return self._writer
 
-    def _apply(self, connection: sqlite3.Connection, steps: Sequence[Step]) -> WriteReceipt:
-        """Store a batch, unless the file is no longer where anybody would find it. Runs on the writer's thread."""
+    def _apply(self, connection: sqlite3.Connection, steps: Sequence[Step], asked: float) -> WriteReceipt:
+        """Store a batch, unless the file is no longer where anybody would find it. Runs on the writer's thread.
+
+        Args:
+            connection: The writing one.
+            steps: The batch.
+            asked: When the call began, by the monotonic clock. What waited for its turn for long waits for other
+                processes for less, so that nothing is written much later than its caller is told that he need not
+                wait any longer.
+        """
         self._presence.check()
-        return apply(connection, steps)
+        if self._patience is None:
+            return apply(connection, steps)
+        waited = time.monotonic() - asked
+        if waited <= _EARLY * self._patience:
+            return apply(connection, steps)
+        left = (1 + _EARLY) * self._patience - waited
+        if left <= 0:
+            raise StoreBusyError(
+                "the call waited for its turn for longer than STORAGE_TIMEOUT; nothing was written",
+                backend=self._instance,
+            )
+        connection.execute(f"PRAGMA busy_timeout={int(min(left, self._busy_timeout) * 1000)}")
+        try:
+            return apply(connection, steps)
+        finally:
+            connection.execute(f"PRAGMA busy_timeout={int(self._busy_timeout * 1000)}")
+
+    @property
+    def _busy_timeout(self) -> float:
+        return busy_timeout_of(self._settings, self._patience)
 
     @hookimpl
     async def gateway_write(self, batch: WriteBatch) -> WriteReceipt:
         """Store a batch in one transaction."""
-        receipt = await self._writing().run(self._apply, batch.steps)
+        writer = self._writing()
+        try:
+            receipt = await writer.run(self._apply, batch.steps, time.monotonic())
+        except asyncio.CancelledError:
+            # The thread does one thing after the other, so it is past this one when it comes to the next.
+            outlives(asyncio.ensure_future(writer.run(_nothing)))
+            raise
         if self._checkpointer is not None:
             self._checkpointer.wrote(len(batch.steps))
         return receipt
@@ -135,3 +178,7 @@ class SqliteBackend:
             await self._checkpointer.close()
         if self._writer is not None:
             await self._writer.close()
+
+
+def _nothing(_: sqlite3.Connection) -> None:
+    """Do nothing with a connection: what came before it is done then."""

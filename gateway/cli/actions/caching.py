@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -22,7 +23,7 @@ from gateway.errors import GatewayError
 from gateway.findings import Finding, ok, warn
 from gateway.records.version import HybridClock
 
-__all__ = ["ask_cache", "cache_findings", "clear_cache", "show_status", "told"]
+__all__ = ["ask_cache", "cache_findings", "clear_cache", "show_status", "told", "unused"]
 
 PATIENCE: Final = 5.0
 """Seconds for which the server is waited for."""
@@ -58,7 +59,7 @@ def show_status(session: Session, *, as_json: bool) -> ExitCode:
         print_line("STORAGE_BACKENDS names no cache")
     else:
         print_line(f"{found['cache']}: {found['summary']}", "green" if found["ok"] else "bold red")
-        for sentence in told(found["processes"]):
+        for sentence in told(found["processes"]) if found["ok"] else ():
             print_line(sentence)
         note(f"cached kinds: {', '.join(found['kinds'])}")
     return ExitCode.OK if found["open"] else ExitCode.PROBLEM
@@ -87,8 +88,13 @@ def told(processes: Sequence[Report]) -> list[str]:
         f"{sums['cache_fills_refused']:,} stale fills refused, {sums['cache_errors']:,} errors, closed "
         f"{sums['cache_closings']:,} times, unused for {lasting(sums['cache_closed_seconds'])} in all"
     ]
-    closed = [one for one in processes if one.closed]
-    return lines + [f"{one.process} does not read from it: {one.closed}" for one in closed]
+    return lines + unused(processes)
+
+
+def unused(processes: Sequence[Report]) -> list[str]:
+    """Return how many bots do not read from the cache, for each reason."""
+    reasons = Counter(one.closed for one in processes if one.closed)
+    return [f"{count} of {len(processes)} do not read from it: {reason}" for reason, count in reasons.items()]
 
 
 async def _status(session: Session) -> dict[str, Any]:
@@ -203,7 +209,6 @@ def cache_findings(session: Session) -> list[Finding]:
     slow = "the bots go on without it, at the speed of their stores"
     if not health.ok:
         return [warn(subject, health.summary, slow)]
-    closed = [f"{one.process}: {one.closed}" for one in processes if one.closed]
-    if closed:
-        return [warn(subject, f"{health.summary}; not used by {'; '.join(closed)}", slow)]
+    if closed := unused(processes):
+        return [warn(subject, "; ".join([health.summary, *closed]), slow)]
     return [ok(subject, "; ".join([health.summary, *told(processes)]))]

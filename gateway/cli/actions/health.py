@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from gateway.backend import Health
 from gateway.cache.reports import Report, hit_rate, totals
-from gateway.cli.actions.caching import ask_cache, told
+from gateway.cli.actions.caching import ask_cache, unused
 from gateway.cli.exits import ExitCode
 from gateway.cli.output import print_json, print_table
 from gateway.cli.session import Session
@@ -76,13 +76,15 @@ def _cache(session: Session, timeout: float) -> dict[str, _Answer]:
     health = session.run(ask_cache(session, timeout, processes))
     if health.ok:
         sums = totals(processes)
-        details = {
+        details: dict[str, Any] = {
             **health.details,
             "processes": len(processes),
             "hit_rate": hit_rate(sums["cache_hits"], sums["cache_misses"]),
             "totals": sums,
         }
-        health = Health(health.ok, "; ".join([health.summary, *told(processes)]), details)
+        share = details["hit_rate"]
+        hits = [] if share is None else [f"{share:.1%} hits"]
+        health = Health(health.ok, "; ".join([health.summary, *hits, *unused(processes)]), details)
     return {cache.instance: _Answer(health, time.monotonic() - began)}
 
 

@@ -6,13 +6,15 @@ MAKEFLAGS += --no-print-directory
 
 BIN := .venv/bin
 STAMP := .venv/.installed
-# Two workers are what a small machine runs without its timing tests disturbing each other; files stay whole on
-# one worker, so that what a module sets up is set up once. `make test WORKERS=0` runs them in this process.
+# Two workers are what a small machine runs without its timing tests disturbing each other; how they share the
+# tests is told in tests/workers.py. `make test WORKERS=0` runs them in this process.
 WORKERS ?= 2
 PYTEST_ARGS ?=
 export PYTHON
+# The tests start hundreds of processes, and each would compile all of the gateway again.
+export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: help setup demo test check lint types docs-test servers soak bench clean
+.PHONY: help setup demo test check lint types mypy pyright docs-test servers soak bench clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -25,19 +27,24 @@ test: $(STAMP) ## run every test but the soak tests
 	@scripts/servers.sh
 	@$(BIN)/python -m pytest -m "not soak" -n $(WORKERS) --dist loadfile $(PYTEST_ARGS)
 
-check: lint types docs-test ## style, types and documentation
+check: $(STAMP) ## style, types and documentation
+	@$(MAKE) --jobs=2 --output-sync=target lint mypy pyright docs-test
 
 lint: $(STAMP) ## ruff: rules and formatting
 	@$(BIN)/ruff check
 	@$(BIN)/ruff format --check
 
-types: $(STAMP) ## mypy (strict) and pyright
+types: mypy pyright ## both type checkers
+
+mypy: $(STAMP) ## mypy (strict)
 	@$(BIN)/mypy
 	@$(BIN)/mypy conftest.py scripts tests $(if $(wildcard benchmarks/*.py),benchmarks)
+
+pyright: $(STAMP) ## pyright
 	@PYRIGHT_PYTHON_IGNORE_WARNINGS=1 $(BIN)/pyright
 
-docs-test: $(STAMP) ## the documentation against the code
-	@$(BIN)/python -m pytest tests/docs -q $(PYTEST_ARGS)
+docs-test: $(STAMP) ## the documentation against the code; its examples are run by `make test`
+	@$(BIN)/python -m pytest tests/docs -q --ignore=tests/docs/test_examples.py $(PYTEST_ARGS)
 
 servers: $(STAMP) ## start the real servers that tests run on, and wait for Ctrl-C
 	@scripts/servers.sh

@@ -259,7 +259,7 @@ async def one_round(place: Place, contest: rounds.Contest) -> None:
 
 def measure(count: int, contest: rounds.Contest) -> str:
     """Run the rounds on a server of their own, and return what the server was."""
-    with QuestDbServer.default() as server, tempfile.TemporaryDirectory() as name:
+    with QuestDbServer.default(quick=False) as server, tempfile.TemporaryDirectory() as name:
         server.query(HAND_TRADES)
         values = values_of(LOADED)
         place = Place(server, Path(name), values=values, table=table_of(values))

@@ -124,6 +124,9 @@ class OpenContext:
         data_dir: Where stores without an address of their own live.
         read_only: Do not write, do not lock, do not migrate: a person is looking at a store that others may be using.
         production: Whether `ENVIRONMENT` says so: what is convenient but not safe is refused there.
+        timeout: Seconds after which calls are given up, as `Store` does; None lets them take their time. A backend
+            sees to it that its server gives up too, and says with `gateway.unfinished` what it cannot stop.
+        fenced: Whether a cache stands in front, which relies on that.
     """
 
     instance: str
@@ -132,6 +135,8 @@ class OpenContext:
     data_dir: Path
     read_only: bool = False
     production: bool = False
+    timeout: float | None = None
+    fenced: bool = False
 
 
 async def _no_store(context: OpenContext) -> Backend:

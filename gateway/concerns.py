@@ -5,16 +5,18 @@ from __future__ import annotations
 import logging
 import os
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
 from pathlib import Path
 from typing import Final
 
-from gateway.backend import BackendSettings
-from gateway.findings import Finding
+from gateway.backend import BackendSettings, BackendSpec, Capability
+from gateway.findings import Finding, warn
 from gateway.guard import endpoint_concerns, file_concern
+from gateway.records.kind import KindSpec
+from gateway.routing import RoutingPlan
 
-__all__ = ["exposure_concerns", "store_concerns", "warn_once"]
+__all__ = ["exposure_concerns", "store_concerns", "uncached_concerns", "warn_once"]
 
 _log: Final = logging.getLogger(__name__)
 _warned: Final[set[Finding]] = set()
@@ -54,6 +56,34 @@ def exposure_concerns(secret_file: Path | None, places: Iterable[Path], *, produ
         for subject, path, mode in (*secrets, *data)
     )
     return [concern for concern in found if concern is not None]
+
+
+def uncached_concerns(
+    kinds: Iterable[KindSpec], plan: RoutingPlan, stores: Mapping[str, BackendSpec]
+) -> list[Finding]:
+    """Return which kinds are read without the cache, because a store of theirs cannot say whether there is one.
+
+    Args:
+        kinds: Those that are to be cached.
+        plan: Where they live.
+        stores: The backends, by instance name.
+    """
+    found: dict[str, list[str]] = {}
+    for kind in kinds:
+        route = plan.listing(kind)
+        for name in dict.fromkeys((route.primary, route.reader, *route.mirrors)):
+            if Capability.UPDATE not in stores[name].capabilities:
+                found.setdefault(name, []).append(kind.name)
+    return [
+        warn(
+            "cache",
+            f"{', '.join(names)}: not cached, since {name} cannot read and write in one step, by which all processes "
+            "agree whether a cache may be used",
+            "let them live in a store that can, and in no other, with STORAGE_PLACES; or leave them out of "
+            "STORAGE_CACHE_KINDS",
+        )
+        for name, names in found.items()
+    ]
 
 
 def warn_once(concerns: Iterable[Finding]) -> None:

@@ -18,7 +18,7 @@ from pydantic import ValidationError
 
 from gateway.backend import BackendSettings, BackendSpec, OpenContext
 from gateway.catalogue import CATALOGUE
-from gateway.concerns import exposure_concerns, store_concerns
+from gateway.concerns import exposure_concerns, store_concerns, uncached_concerns
 from gateway.errors import ConfigurationError, PluginError, UnknownBackendError, UnknownKindError
 from gateway.findings import Finding
 from gateway.guard import refuse
@@ -84,6 +84,7 @@ class Configuration:
         secret_file: The env file, if it holds passwords; None otherwise.
         cache: The cache in front of the stores; None without one.
         cached: The kinds that it serves.
+        cacheable: Those, and all others that it may serve for another process.
     """
 
     settings: GatewaySettings
@@ -93,6 +94,7 @@ class Configuration:
     secret_file: Path | None = None
     cache: StoreConfig | None = None
     cached: tuple[KindSpec, ...] = ()
+    cacheable: tuple[KindSpec, ...] = ()
 
     def __repr__(self) -> str:
         return f"<Configuration {', '.join(map(repr, self.stores))} phase={self.plan.default.phase.value}>"
@@ -117,8 +119,9 @@ class Configuration:
             ConfigurationError: The settings of one contradict each other.
         """
         production = self.settings.is_production
+        uncached = uncached_concerns(self.cached, self.plan, {one.instance: one.spec for one in self.stores})
         found = [store_concerns(store.instance, store.settings, production=production) for store in stores]
-        return [*self._exposed(), *chain.from_iterable(found)]
+        return [*self._exposed(), *uncached, *chain.from_iterable(found)]
 
     def store(self, instance: str) -> StoreConfig:
         """Return one store by its instance name.
@@ -177,7 +180,10 @@ def load_configuration(
     cached = cached_kinds(settings, registry.kinds) if cache is not None else ()
     for kind in parse_rates(settings.shadow_sample).kinds:
         _named_kind(f"{PREFIX}SHADOW_SAMPLE", kind, registry.kinds)
-    return Configuration(settings, stores, plan, tuple(values), variables.secret_file, cache, cached)
+    cacheable = tuple(kind for kind in registry.kinds if kind.cacheable)
+    return Configuration(
+        settings, stores, plan, tuple(values), variables.secret_file, cache, cached, cacheable
+    )
 
 
 def denied_plugins(
@@ -214,7 +220,14 @@ def open_context(
     settings = config.settings
     refuse(config.concerns(store))
     return OpenContext(
-        store.instance, store.settings, tuple(kinds), settings.data_dir, read_only, settings.is_production
+        store.instance,
+        store.settings,
+        tuple(kinds),
+        settings.data_dir,
+        read_only,
+        settings.is_production,
+        settings.timeout,
+        config.cache is not None,
     )
 
 
@@ -370,7 +383,7 @@ def _plan(settings: GatewaySettings, stores: Sequence[StoreConfig], registry: Pl
     mode, modes = parse_modes(settings.mirror_mode)
     for kind in modes:
         _check_named(MODES, kind, registry.kinds)
-    return RoutingPlan(names, KindPlan(phase), kinds, mode, modes)
+    return RoutingPlan(names, KindPlan(phase), kinds, mode, modes, placed=frozenset(places))
 
 
 def _named_kind(variable: str, name: str, kinds: KindRegistry) -> KindSpec:

@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import datetime
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import pluggy
 
@@ -37,9 +37,21 @@ from gateway.records.kind import KindSpec
 from gateway.records.row import Key, Row
 from gateway.telemetry import span, store_attributes, tracing
 
-__all__ = ["Store", "StoreSet", "open_store"]
+__all__ = ["Gate", "Store", "StoreSet", "open_store"]
 
 HOOKS: Final = tuple(name for name in vars(BackendHooks) if name.startswith("gateway_"))
+
+
+class Gate(Protocol):
+    """What a store's writes go through first; it raises what they are to fail with."""
+
+    async def before_write(self, batch: WriteBatch) -> None:
+        """Return once a batch may be written."""
+        ...
+
+    async def before_purge(self, kind: KindSpec) -> None:
+        """Return once rows of a kind may be removed."""
+        ...
 
 
 class Store:
@@ -48,11 +60,13 @@ class Store:
     Attributes:
         name: Instance name, as in `STORAGE_BACKENDS`.
         spec: What its backend declared.
+        gate: What writes go through first; None for nothing.
     """
 
     def __init__(self, name: str, spec: BackendSpec, timeout: float | None = None) -> None:
         self.name = name
         self.spec = spec
+        self.gate: Gate | None = None
         self._deadlines = Deadlines(timeout)
         self._calls: dict[str, Callable[..., Any]] = {}
         self._wrap: Callable[..., list[Any]] | None = None
@@ -85,11 +99,15 @@ class Store:
             if Capability.COLUMNS in self.spec.capabilities and batch.journaling is None:
                 return await self.write_columns(batch.steps)
             batch = WriteBatch(batch.steps.rows(), batch.journaling)
+        if self.gate is not None:
+            await self.gate.before_write(batch)
         return self._receipt("gateway_write", await self._call("gateway_write", batch, batch=batch))
 
     async def write_columns(self, batch: ColumnBatch) -> WriteReceipt:
         """Store rows given by column; see `gateway.columns.ColumnStore.gateway_write_columns`."""
         self.require(Capability.COLUMNS, "take rows by column")
+        if self.gate is not None:
+            await self.gate.before_write(WriteBatch(batch))
         receipt = await self._call("gateway_write_columns", batch, batch=batch)
         return self._receipt("gateway_write_columns", receipt)
 
@@ -134,6 +152,8 @@ class Store:
     async def purge(self, kind: KindSpec, tenant: str, before: datetime) -> int:
         """Remove rows by age; see `Backend.gateway_purge`."""
         self.require(Capability.PURGE, "remove rows by age")
+        if self.gate is not None:
+            await self.gate.before_purge(kind)
         return await self._call("gateway_purge", before, kind=kind, tenant=tenant, before=before)  # type: ignore[no-any-return]
 
     async def pending(

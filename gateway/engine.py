@@ -353,13 +353,14 @@ class Engine:
         route = self.plan.listing(kind)
         for name in (route.primary, *route.mirrors):
             self.stores[name].require(Capability.PURGE, "remove rows by age")
-        async with held(self.cache, kind):
+        async with held(self.cache, kind) as ready:
+            await ready()
             removed = await self.stores[route.primary].purge(kind, self.stamper.tenant, before)
             for name in route.mirrors:
+                await ready()
                 if self.mirrors is not None:
-                    await self.mirrors.feed(
-                        route.primary, name
-                    ).flush()  # or its rows come after the purge, and stay
+                    # Or its rows come after the purge, and stay.
+                    await self.mirrors.feed(route.primary, name).flush()
                 await self.stores[name].purge(kind, self.stamper.tenant, before)
         return removed
 

@@ -25,7 +25,7 @@ __all__ = [
     "installed_entry_points",
     "normal",
     "nothing_denied",
-    "origin_of",
+    "origins_of",
 ]
 
 BACKENDS: Final = "storage_gateway.backends"
@@ -90,12 +90,20 @@ def installed_entry_points() -> list[EntryPoint]:
     return [entry for group in ALL_GROUPS for entry in found.select(group=group)]
 
 
-def origin_of(entry: EntryPoint) -> Origin:
-    """Return where an entry point comes from."""
-    dist = entry.dist
-    if dist is None:
-        return Origin(entry.name, entry.group, "unknown")
-    return Origin(entry.name, entry.group, dist.name, dist.version)
+def origins_of(entries: Iterable[EntryPoint]) -> list[tuple[Origin, EntryPoint]]:
+    """Return where each entry point comes from.
+
+    A distribution's own entry points share one object, whose metadata are parsed once: to parse them for each name
+    and version anew would be most of what opening a gateway costs.
+    """
+    told: dict[int, tuple[str, str]] = {}
+    found = []
+    for entry in entries:
+        dist = entry.dist
+        if dist is not None and id(dist) not in told:
+            told[id(dist)] = (dist.name, dist.version)
+        found.append((Origin(entry.name, entry.group, *told.get(id(dist), ("unknown",))), entry))
+    return found
 
 
 def by_precedence(entries: Iterable[EntryPoint]) -> list[tuple[Origin, EntryPoint]]:
@@ -106,7 +114,7 @@ def by_precedence(entries: Iterable[EntryPoint]) -> list[tuple[Origin, EntryPoin
         group = ALL_GROUPS.index(origin.group) if origin.group in ALL_GROUPS else len(ALL_GROUPS)
         return (group, normal(origin.distribution) != DISTRIBUTION, origin.distribution, origin.name)
 
-    return sorted(((origin_of(entry), entry) for entry in entries), key=rank)
+    return sorted(origins_of(entries), key=rank)
 
 
 def driver_hint(entry: EntryPoint, origin: Origin, error: BaseException) -> str | None:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from gateway.backend import Capability
-from gateway.cache.front import KeyReading
+from gateway.cache.front import KeyReading, reader_for
 from gateway.errors import ConfigurationError
 from gateway.lanes import Lane
 from gateway.mirror.contract import Mirroring
@@ -111,7 +111,7 @@ class Paths:
         if path is None:
             ends = [self._lanes[name].store for name in (route.primary, *route.mirrors)]
             columnar = any(Capability.COLUMNS in end.capabilities for end in ends)
-            lane, reader = self._lanes[route.primary], self._readers[route.reader]
+            lane, reader = self._lanes[route.primary], reader_for(self._readers, route)
             path = Path(route, lane, self._way(route), reader, columnar)
             self._routes[route, self._waiting] = path
         return path

@@ -130,6 +130,7 @@ class RoutingPlan:
         mirror: How mirrors are written.
         modes: How those of named kinds are.
         epoch: Grows with every change of the control store; 0 for a plan made from the environment.
+        placed: Names of the kinds that `STORAGE_PLACES` holds where they are: no step for all kinds moves them.
     """
 
     backends: tuple[str, ...]
@@ -138,6 +139,7 @@ class RoutingPlan:
     mirror: MirrorMode = MirrorMode.JOURNALED
     modes: Mapping[str, MirrorMode] = field(default_factory=dict)
     epoch: int = 0
+    placed: frozenset[str] = frozenset()
 
     def __post_init__(self) -> None:
         if not 1 <= len(self.backends) <= 2:
@@ -182,6 +184,14 @@ class RoutingPlan:
     def mode_of(self, kind: KindSpec) -> MirrorMode:
         """Return how the mirror of a kind is written; a companion's as its leading kind's."""
         return self.modes.get(kind.companion_of or kind.name, self.mirror)
+
+    def is_placed(self, kind: KindSpec) -> bool:
+        """Tell whether `STORAGE_PLACES` says where a kind, or the one that it moves along with, lives."""
+        return (kind.companion_of or kind.name) in self.placed
+
+    def lives_alone(self, kind: KindSpec) -> bool:
+        """Tell whether a kind is held in one store of two, so that the other has nothing to compare it with."""
+        return self.is_placed(kind) and self.plan_of(kind).phase in _SINGLE_WRITE
 
     def route(self, kind: KindSpec, tenant: str, key: Sequence[Value]) -> Route:
         """Return the route of one key."""

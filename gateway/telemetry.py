@@ -232,6 +232,7 @@ class Counters:
         cache_misses: Reads of cached kinds that the store answered, for whatever reason.
         cache_waits: Those of them that found somebody else filling the entry.
         cache_fenced: Those of them that found the entry being written, or too young.
+        cache_skipped: Those of them that did not ask, since hardly any had been answered lately.
         cache_fills: Rows that readers put into the cache.
         cache_fills_refused: Rows that a reader wanted to put there, and that may have been out of date.
         cache_written: Rows that writers put into the cache.
@@ -239,6 +240,7 @@ class Counters:
         cache_dropped: Fills and ends of writes that were left out because too many waited.
         cache_errors: Calls to the cache, or looks at its epoch, that failed.
         cache_closings: How often this process closed the cache for everybody.
+        cache_closed_seconds: For how long it could not read from the cache, in whole seconds.
     """
 
     batches: int = 0
@@ -262,6 +264,7 @@ class Counters:
     cache_misses: int = 0
     cache_waits: int = 0
     cache_fenced: int = 0
+    cache_skipped: int = 0
     cache_fills: int = 0
     cache_fills_refused: int = 0
     cache_written: int = 0
@@ -269,6 +272,7 @@ class Counters:
     cache_dropped: int = 0
     cache_errors: int = 0
     cache_closings: int = 0
+    cache_closed_seconds: int = 0
 
     def snapshot(self) -> dict[str, int]:
         """Return all of them by name, JSON-ready."""

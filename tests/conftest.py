@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 
 from tests.servers import (
     Database,
@@ -23,9 +23,10 @@ from tests.servers import (
     TimescaleServer,
     ValkeyServer,
 )
+from tests.workers import in_order, share_of
 
 if TYPE_CHECKING:
-    from tests.prepared import PreparedDatabases
+    from tests.prepared import KitDatabases, PreparedDatabases
 
 S = TypeVar("S", bound=Server)
 
@@ -33,7 +34,29 @@ S = TypeVar("S", bound=Server)
 settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("busy")
 
+# For what was tested in full elsewhere, and for failures that are expected and need not be made simple.
+settings.register_profile("few", settings.get_profile("busy"), max_examples=8)
+settings.register_profile("unshrunk", settings.get_profile("busy"), phases=[Phase.generate])
+
 USED = pytest.StashKey[dict[str, str]]()
+
+
+def _loaded(profile: str) -> Iterator[None]:
+    settings.load_profile(profile)
+    yield
+    settings.load_profile("busy")
+
+
+@pytest.fixture
+def few_examples() -> Iterator[None]:
+    """Let Hypothesis try fewer examples where the test does not say how many itself."""
+    yield from _loaded("few")
+
+
+@pytest.fixture
+def unshrunk() -> Iterator[None]:
+    """Keep Hypothesis from looking for the simplest way in which something fails: that it fails is enough."""
+    yield from _loaded("unshrunk")
 
 
 @pytest.fixture
@@ -103,6 +126,24 @@ def postgres_database(postgres_server: PostgresServer) -> Iterator[Database]:
         yield database
 
 
+@pytest.hookimpl(optionalhook=True)  # asked by pytest-xdist alone
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Share the tests among the workers as tests/workers.py says, unless another way was asked for."""
+    if config.getvalue("dist") != "loadfile":
+        return None
+    from xdist.scheduler import LoadScopeScheduling  # type: ignore[import-untyped] # it brings no types
+
+    config.option.loadscopereorder = False  # the order is that of the tests, see below
+    made = LoadScopeScheduling(config, log)
+    made._split_scope = share_of
+    return made
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Bring what lasts longest to the front."""
+    items[:] = in_order(items)
+
+
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """A worker of pytest-xdist tells what it used."""
     output = getattr(session.config, "workeroutput", None)
@@ -132,6 +173,24 @@ def prepared_databases(postgres_server: PostgresServer) -> Iterator[PreparedData
     from tests.prepared import prepared_on
 
     yield from prepared_on(postgres_server)
+
+
+@pytest.fixture(scope="session")
+def kit_databases() -> Iterator[KitDatabases]:
+    """Gives, for a server, databases with the tables of the conformance kit's kinds."""
+    from gateway.conformance.kinds import ALL_KINDS
+    from tests.prepared import PreparedDatabases
+
+    made: dict[PostgresServer, PreparedDatabases] = {}
+
+    def on(server: PostgresServer) -> PreparedDatabases:
+        if server not in made:
+            made[server] = PreparedDatabases(server, ALL_KINDS)
+        return made[server]
+
+    yield on
+    for one in made.values():
+        one.close()
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ owner would, and every further test gets a copy of it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from gateway_postgres.plugin import SPEC
 from gateway_postgres.settings import PostgresSettings
 from tests.servers import Database, PostgresServer
 
-__all__ = ["PreparedDatabases", "environ_of", "make_schema", "prepared_on"]
+__all__ = ["KitDatabases", "PreparedDatabases", "environ_of", "make_schema", "prepared_on"]
 
 
 def make_schema(database: Database, kinds: Sequence[KindSpec] = BUILTIN_KINDS) -> None:
@@ -49,22 +49,23 @@ class PreparedDatabases:
     def fresh(self) -> Iterator[Database]:
         """Create a database with an empty schema and drop it at the end."""
         if self._model is None:
+            self.server.start()
             model = self.server.database("model_")
             make_schema(model, self._kinds)
             self._model = model
-        with self.server.fresh() as made:
-            # Nobody may be connected to the one that is copied, and nobody is: making the schema has ended.
-            self.server.execute(
-                f'DROP DATABASE "{made.name}"',
-                f'CREATE DATABASE "{made.name}" OWNER gw_owner TEMPLATE "{self._model.name}"',
-            )
+        # Nobody may be connected to the one that is copied, and nobody is: making the schema has ended.
+        with self.server.fresh(self._model.name) as made:
             yield made
 
     def close(self) -> None:
-        """Drop the database that the others are copied from."""
-        if self._model is not None:
+        """Drop the database that the others are copied from; a server that has ended took it along."""
+        if self._model is not None and (self.server.given or self.server.running):
             self._model.drop()
-            self._model = None
+        self._model = None
+
+
+KitDatabases = Callable[[PostgresServer], PreparedDatabases]
+"""Gives, for a server, databases with the tables of the conformance kit's kinds."""
 
 
 def prepared_on(

@@ -14,7 +14,7 @@ from gateway.errors import CapabilityError
 from gateway.records.kind import KindSpec
 from gateway.records.row import Row
 
-__all__ = ["Result", "affected", "guarded", "results"]
+__all__ = ["Result", "affected", "guarded", "may_touch", "results"]
 
 Apply = Callable[[Sequence[Row | None]], Sequence[Row]]
 
@@ -51,6 +51,25 @@ def affected(steps: Sequence[Step], cached: Collection[KindSpec]) -> dict[Place,
     return places
 
 
+def may_touch(steps: Sequence[Step]) -> bool:
+    """Tell whether steps may change a row that somebody caches, whatever this process itself caches.
+
+    An update may write rows that it does not read, so any of them may, but for the gateway's own of its own rows.
+    """
+    if isinstance(steps, ColumnBatch):
+        return steps.kind.cacheable
+    for step in steps:
+        if isinstance(step, Row):
+            if step.kind.cacheable:
+                return True
+        elif isinstance(step, Update):
+            if not step.reads or not all(kind.local for kind, _ in step.reads):
+                return True
+        elif any(row.kind.cacheable for row in step.rows):
+            return True
+    return False
+
+
 def guarded(batch: WriteBatch, cached: Collection[KindSpec]) -> WriteBatch:
     """Return the batch with updates that cannot write a cached row that they do not read, and so did not announce."""
     steps = batch.steps
@@ -80,7 +99,7 @@ class _Guarded:
             if row.kind in self._cached and (row.kind, row.key) not in self._step.reads:
                 raise CapabilityError(
                     f"an update writes a row of {row.kind.name} that it does not read, and that kind is cached; "
-                    "name the row among its reads, or leave the kind out of STORAGE_CACHE_KINDS"
+                    "name the row among its reads, or declare the kind without cacheable=True"
                 )
         return rows
 

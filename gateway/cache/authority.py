@@ -131,6 +131,10 @@ class Authority:
         """Return the row as it was last seen, JSON-ready; None if there is none, or none was seen."""
         return None if self._record is None else self._record.model_dump(mode="json")
 
+    def age(self, now: datetime) -> float | None:
+        """Return for how many seconds the row has said what it says, by the clocks of two machines; None without it."""
+        return None if self._record is None else (now - self._record.changed_at).total_seconds()
+
     def _learn(self, row: Row | None, began: float) -> None:
         self._record = None if row is None or row.deleted else cast("CacheEpoch", row.record())
         epoch = self._absent if self._record is None else _epoch_of(self._record, self._absent.permit)

@@ -14,7 +14,7 @@ from gateway.records.digest import digest_of
 from gateway.records.kind import KindSpec
 from gateway.records.row import Key, Row
 
-__all__ = ["NO_ROW", "mark_of", "mark_of_version", "name_of", "pack", "unpack"]
+__all__ = ["NO_ROW", "OtherShapeError", "mark_of", "mark_of_version", "name_of", "pack", "unpack"]
 
 NO_ROW: Final = "0" * MARK_DIGITS
 """Mark of a key that has no row: every row is newer."""
@@ -25,16 +25,22 @@ _key_text: Final = msgspec.json.Encoder().encode
 _SIGN: Final = 2**63
 
 
+class OtherShapeError(ValueError):
+    """A row of the kind as another release of it has it, with other fields."""
+
+
 @lru_cache(maxsize=512)
-def _family(kind: KindSpec) -> str:
-    """Return what names of a kind's entries begin with: another set of fields is another family."""
-    shape = _encode([(field.name, field.storage.value) for field in kind.fields])
-    return f"{kind.name}.{xxhash.xxh3_64_hexdigest(shape)}"
+def _shape(kind: KindSpec) -> int:
+    """Return what stands for the fields of a kind."""
+    return xxhash.xxh3_64_intdigest(_encode([(field.name, field.storage.value) for field in kind.fields]))
 
 
 def name_of(epoch: str, kind: KindSpec, tenant: str, key: Key) -> str:
-    """Return the name of a row's entry. Different rows never share one, nor do different epochs or tenants."""
-    return f"{epoch}:{_family(kind)}:{tenant}:{_key_text(key).decode()}"
+    """Return the name of a row's entry. Different rows never share one, nor do different epochs or tenants.
+
+    Processes of two releases, of which one knows more fields of the kind, do share it: they write the same row.
+    """
+    return f"{epoch}:{kind.name}:{tenant}:{_key_text(key).decode()}"
 
 
 def mark_of(row: Row) -> str:
@@ -51,13 +57,14 @@ def pack(kind: KindSpec, tenant: str, key: Key, row: Row | None) -> bytes:
     """Return a row as bytes, or that there is none."""
     if row is None:
         return _encode((kind.name, tenant, key))
-    return _encode((row.version, row.digest, row.deleted, row.values))
+    return _encode((_shape(kind), row.version, row.digest, row.deleted, row.values))
 
 
 def unpack(kind: KindSpec, tenant: str, key: Key, value: bytes) -> Row | None:
     """Return the row that bytes stand for; None if they say that there is none.
 
     Raises:
+        OtherShapeError: They are a row with other fields, which another release keeps.
         ValueError: They are not what `pack` made of a row of this very key, or were changed since.
     """
     try:
@@ -67,8 +74,10 @@ def unpack(kind: KindSpec, tenant: str, key: Key, value: bytes) -> Row | None:
     if len(parts) == 3:
         if parts[0] == kind.name and parts[1] == tenant and _same(parts[2], key):
             return None
-    elif len(parts) == 4 and isinstance(parts[3], list):
-        row = Row(kind, tenant, parts[0], parts[1], parts[2], tuple(parts[3]))
+    elif len(parts) == 5 and isinstance(parts[4], list):
+        if parts[0] != _shape(kind):
+            raise OtherShapeError("is a row with other fields")
+        row = Row(kind, tenant, parts[1], parts[2], parts[3], tuple(parts[4]))
         if len(row.values) == len(kind.fields) and row.key == key and _intact(row):
             return row
     raise ValueError("is the row of another key, or was changed")

@@ -8,18 +8,20 @@ first because a writer may be killed right after the store committed: nobody mus
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager, nullcontext
 from typing import Any, Final
 
 from gateway.backend import Capability, Health, WriteBatch, WriteReceipt
 from gateway.cache.affected import Result, affected, guarded, results
+from gateway.cache.authority import Authority
 from gateway.cache.contract import Cache, End, Fill, Miss
-from gateway.cache.entries import NO_ROW, mark_of, name_of, pack, unpack
+from gateway.cache.entries import NO_ROW, OtherShapeError, mark_of, name_of, pack, unpack
 from gateway.cache.keeper import Keeper
 from gateway.cache.lookups import Found, Lease, Lookups, Place, Tokens
 from gateway.cache.outbox import Outbox
 from gateway.cache.permit import Epoch
+from gateway.cache.reports import hit_rate
 from gateway.cache.terms import CacheOptions, TermsMaker
 from gateway.dispatch import Store
 from gateway.errors import (
@@ -36,9 +38,11 @@ from gateway.outcomes import Sink
 from gateway.reads import KeyReader
 from gateway.records.kind import KindSpec
 from gateway.records.row import Key, Row
+from gateway.routing import Route
 from gateway.telemetry import Counters
+from gateway.unfinished import watched
 
-__all__ = ["CacheFront", "CachedReader", "CachedStore", "KeyReading", "behind", "held"]
+__all__ = ["CacheFront", "CachedReader", "CachedStore", "KeyReading", "behind", "held", "reader_for"]
 
 _AGAIN: Final = 0.02
 _SENDING: Final = 1.0
@@ -53,7 +57,8 @@ class CacheFront:
         name: Instance name.
         cache: The cache.
         keeper: Looks after the epochs of the stores; `start` starts it, `close` stops it.
-        kinds: Which kinds are cached.
+        kinds: Which kinds are read from the cache and kept there.
+        announced: Those, and every other that another process may cache: their writes are announced.
         options: Bounds.
         counters: The gateway's.
     """
@@ -64,11 +69,13 @@ class CacheFront:
         cache: Cache,
         keeper: Keeper,
         kinds: Iterable[KindSpec],
+        announced: Iterable[KindSpec],
         options: CacheOptions,
         counters: Counters,
     ) -> None:
         self.name = name
         self.kinds = frozenset(kinds)
+        self.announced = self.kinds.union(announced)
         self.counters = counters
         self.keeper = keeper
         self._cache = cache
@@ -76,10 +83,15 @@ class CacheFront:
         self._terms = TermsMaker(options, keeper)
         self._tokens = Tokens()
         self._lookups = Lookups(cache, keeper, self._terms, self._tokens, options.timeout, counters)
+        self._keeping: set[asyncio.Task[None]] = set()
         self._outbox = Outbox(cache, self._terms, options.queue, _SENDING, counters)
 
     def __repr__(self) -> str:
         return f"<CacheFront {self.name} {self.keeper}>"
+
+    def home_of(self, store: str) -> Authority | None:
+        """Return the row of a store; None for one that cannot have any."""
+        return next((one for one in self.keeper.authorities if one.store.name == store), None)
 
     async def start(self) -> None:
         """Begin to look after the epochs."""
@@ -88,6 +100,9 @@ class CacheFront:
     async def close(self) -> None:
         """Finish what is under way and release the cache. The stores stay open."""
         await self._lookups.close()
+        for task in self._keeping:  # what the stores did not end when they were closed ends with the process
+            task.cancel()
+        await asyncio.gather(*self._keeping, return_exceptions=True)
         await self._outbox.close()
         await self.keeper.aclose()
         await self._cache.close()
@@ -109,6 +124,8 @@ class CacheFront:
             "kinds": sorted(kind.name for kind in self.kinds),
             "server": None if contact is None else contact.detail,
             "may_evict": None if contact is None else contact.evicts,
+            "hit_rate": hit_rate(self.counters.cache_hits, self.counters.cache_misses),
+            "closed_seconds": self.counters.cache_closed_seconds,
             "waiting": self._outbox.depth,
             "stores": {one.store.name: one.describe() for one in self.keeper.authorities},
         }
@@ -126,8 +143,8 @@ class CacheFront:
         if isinstance(answer, Found):
             try:
                 row = unpack(*place, answer.value)
-            except ValueError:
-                counters.cache_errors += 1
+            except ValueError as error:
+                counters.cache_errors += not isinstance(error, OtherShapeError)
             else:
                 counters.cache_hits += 1
                 return True, row, None
@@ -157,7 +174,7 @@ class CacheFront:
         if epoch.fence < self.keeper.pace.fence:
             return False
         names = [name_of(epoch.name, *place) for place in places]
-        terms = self._terms.make(epoch)
+        terms = self._terms.plain(epoch)
         try:
             async with asyncio.timeout(self._options.announce):
                 while True:
@@ -174,6 +191,38 @@ class CacheFront:
             self.counters.cache_errors += 1
             return False
 
+    def keep_fences(
+        self,
+        epoch: Epoch | None,
+        token: str,
+        places: Collection[Place],
+        work: Collection[asyncio.Future[Any]],
+    ) -> None:
+        """Keep a write announced that was given up, until the store has ended it for certain.
+
+        Args:
+            epoch: To which it was announced; None if it was not, because the cache is closed. It stays closed then.
+            token: The write's.
+            places: Its rows.
+            work: What goes on in the store.
+        """
+        task = asyncio.get_running_loop().create_task(
+            self.keeper.kept_from_opening(work)
+            if epoch is None
+            else self._keep_fences(epoch, token, places, work)
+        )
+        self._keeping.add(task)
+        task.add_done_callback(self._keeping.discard)
+
+    async def _keep_fences(
+        self, epoch: Epoch, token: str, places: Collection[Place], work: Collection[asyncio.Future[Any]]
+    ) -> None:
+        left: Collection[asyncio.Future[Any]] = work
+        while left:
+            await self.announce(epoch, places, token)  # again: it lasts anew
+            _, left = await asyncio.wait(left, timeout=epoch.fence / 4)
+        self.finish(epoch, token, dict.fromkeys(places, Result("", None)))
+
     def new_token(self) -> str:
         """Return a token for a write."""
         return self._tokens.next()
@@ -181,19 +230,41 @@ class CacheFront:
     def finish(self, epoch: Epoch, token: str, found: Mapping[Place, Result]) -> None:
         """Report how an announced write ended, for each of its rows."""
         for place, result in found.items():
-            value = None if result.row is None else self._packed(place, result.row)
+            kept = result.row if place.kind in self.kinds else None
+            value = None if kept is None else self._packed(place, kept)
             self._outbox.post(epoch, End(name_of(epoch.name, *place), token, result.mark, value))
 
 
-def held(front: CacheFront | None, kind: KindSpec) -> AbstractAsyncContextManager[None]:
-    """Return a context in which rows of a kind may change beside the cache."""
-    return nullcontext() if front is None or kind not in front.kinds else front.keeper.held()
+def held(
+    front: CacheFront | None, kind: KindSpec
+) -> AbstractAsyncContextManager[Callable[[], Awaitable[None]]]:
+    """Return a context in which rows of a kind may change beside the cache; it gives what to await before each."""
+    return nullcontext(_nothing) if front is None or kind not in front.announced else front.keeper.held()
+
+
+async def _nothing() -> None:
+    """Do nothing."""
 
 
 def behind(front: CacheFront | None, store: Store) -> tuple[Sink, KeyReading]:
-    """Return what writes to a store and what reads from it by key, both behind the cache if there is one."""
+    """Return what writes to a store and what reads from it by key, both behind the cache if there is one for it."""
     reader = KeyReader(store)
-    return (store, reader) if front is None else (CachedStore(store, front), CachedReader(reader, front))
+    home = None if front is None else front.home_of(store.name)
+    if front is None or home is None:
+        return store, reader
+    return CachedStore(store, front, home), CachedReader(reader, front)
+
+
+def reader_for(readers: Mapping[str, KeyReading], route: Route) -> KeyReading:
+    """Return what reads along a route: from the cache only if it stands in front of every store of the route.
+
+    Who writes one that cannot say whether there is a cache, would not know that he has to announce it.
+    """
+    reader = readers[route.reader]
+    stores = (route.primary, route.reader, *route.mirrors)
+    if isinstance(reader, CachedReader) and not all(isinstance(readers[one], CachedReader) for one in stores):
+        return reader.uncached
+    return reader
 
 
 class CachedStore:
@@ -202,13 +273,13 @@ class CachedStore:
     Args:
         store: The store.
         front: The cache.
+        home: The store's row.
     """
 
-    def __init__(self, store: Store, front: CacheFront) -> None:
+    def __init__(self, store: Store, front: CacheFront, home: Authority) -> None:
         self._store = store
         self._front = front
-        homes = front.keeper.authorities
-        self._home = next((one for one in homes if one.store.name == store.name), homes[0])
+        self._home = home
 
     def __repr__(self) -> str:
         return f"<CachedStore {self._store!r}>"
@@ -226,9 +297,9 @@ class CachedStore:
     async def write(self, batch: WriteBatch) -> WriteReceipt:
         """Store a batch; see `Backend.gateway_write`."""
         front = self._front
-        places = affected(batch.steps, front.kinds)
+        places = affected(batch.steps, front.announced)
         if not places:
-            return await self._store.write(guarded(batch, front.kinds))
+            return await self._store.write(guarded(batch, front.announced))
         token = front.new_token()
         announced: list[Epoch] = []
 
@@ -243,17 +314,21 @@ class CachedStore:
             epoch = await front.keeper.before_write(self._home, announce)
         finally:
             for one in announced:
-                if one is not epoch:
-                    front.finish(one, token, result)  # an announcement that nothing came of
-        try:
-            receipt = await self._store.write(guarded(batch, front.kinds))
-            result, known = results(batch.steps, receipt, places), True
-        except GatewayError as error:
-            known = self._is_without_effect(batch, error)
-            raise
-        finally:
-            if epoch is not None and known:
-                front.finish(epoch, token, result)
+                # One that nothing came of; what was announced to the same epoch again is one with it.
+                if epoch is None or one.name != epoch.name:
+                    front.finish(one, token, result)
+        with watched() as left:
+            try:
+                receipt = await self._store.write(guarded(batch, front.announced))
+                result, known = results(batch.steps, receipt, places), True
+            except GatewayError as error:
+                known = self._is_without_effect(batch, error)
+                raise
+            finally:
+                if left:
+                    front.keep_fences(epoch, token, places, left)
+                elif epoch is not None and known:
+                    front.finish(epoch, token, result)
         return receipt
 
     def _is_without_effect(self, batch: WriteBatch, error: GatewayError) -> bool:
@@ -279,6 +354,11 @@ class CachedReader:
 
     def __repr__(self) -> str:
         return f"<CachedReader {self._reader.store!r}>"
+
+    @property
+    def uncached(self) -> KeyReader:
+        """What reads the store itself."""
+        return self._reader
 
     async def get(self, kind: KindSpec, tenant: str, key: Key) -> Row | None:
         """Return the row of a key, tombstones included; None if there never was one.

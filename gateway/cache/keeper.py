@@ -6,23 +6,43 @@ import asyncio
 import logging
 import secrets
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
-from typing import Final
+from dataclasses import dataclass, replace
+from typing import Any, Final
 
-from gateway.cache.authority import Authority, RowStore
+from gateway.cache.authority import Authority, RowStore, who
 from gateway.cache.contract import Cache, Contact
 from gateway.cache.permit import Epoch, State, Step, changes, may_read, next_step, patience_of
+from gateway.cache.reports import Reporter
 from gateway.errors import CacheError, GatewayError, StoreTimeoutError
 from gateway.records.version import HybridClock
 from gateway.telemetry import Counters
 
-__all__ = ["Keeper", "Pace", "fence_for", "pace_for"]
+__all__ = ["Keeper", "Pace", "boot_time", "fence_for", "never", "pace_for"]
 
 _log: Final = logging.getLogger(__name__)
 _LOOKS: Final = 8
 """Looks at the row within one write, before it is given up."""
+_BOOT_TIME: Final[int | None] = getattr(time, "CLOCK_BOOTTIME", None)
+_ANNOUNCEMENTS: Final = 3
+"""Announcements of one write that may come too late, before the cache is left aside."""
+_BESIDE: Final = "rows are being written beside the cache"
+_FAREWELL: Final = 0.2
+"""Seconds for which the end of a process waits for the cache."""
+
+
+def boot_time() -> float:
+    """Return seconds of a clock that goes on while the machine is suspended, where there is one.
+
+    `time.monotonic` stands still then, and a process that wakes up would take its permit for fresh.
+    """
+    return time.monotonic() if _BOOT_TIME is None else time.clock_gettime(_BOOT_TIME)
+
+
+async def never(_: Epoch) -> bool:
+    """Announce nothing: for who writes without the cache."""
+    return False
 
 
 def fence_for(timeout: float) -> float:
@@ -85,7 +105,7 @@ class Keeper:
         pace: Pace,
         clock: HybridClock,
         counters: Counters | None = None,
-        now: Callable[[], float] = time.monotonic,
+        now: Callable[[], float] = boot_time,
     ) -> None:
         self.authorities = tuple(Authority(store, pace.permit, clock, now) for store in stores)
         self.pace = pace
@@ -96,6 +116,9 @@ class Keeper:
         self._holders = 0
         self.closed_some = False
         self._worker: asyncio.Task[None] | None = None
+        self._reporter = Reporter(who(), self._counters, now)
+        self._closed_since: float | None = None
+        self._closed_for = 0.0
         self._asked = self._met = now() - 2 * pace.permit
 
     def __repr__(self) -> str:
@@ -124,27 +147,37 @@ class Keeper:
         if self._worker is not None:
             self._worker.cancel()
             await asyncio.gather(self._worker, return_exceptions=True)
+        if self._cache is not None and self.contact is not None:
+            try:
+                async with asyncio.timeout(_FAREWELL):
+                    await self._reporter.withdraw(self._cache, self.contact.incarnation)
+            except (CacheError, TimeoutError):
+                return  # it runs out by itself
 
     def readable(self) -> Epoch | None:
         """Return the epoch that may be read from at this moment; None if none may."""
         return may_read([one.known for one in self.authorities], self._now())
 
     async def before_write(
-        self, home: Authority, announce: Callable[[Epoch], Awaitable[bool]]
+        self,
+        home: Authority,
+        announce: Callable[[Epoch], Awaitable[bool]],
+        reason: str = "a writer cannot reach the cache",
     ) -> Epoch | None:
         """Do what must be done before a write to a store, and return the epoch it is announced to; None for none.
 
         Args:
             home: The row of the store that is to be written.
             announce: Announces the write to the cache in an epoch, and tells whether that worked.
+            reason: Why the row is closed if it did not.
 
         Raises:
             StoreError: The row could not be read or changed, so whether the cache may be left aside is unknown.
         """
-        able, looks = True, 0
+        able, looks, late = True, 0, 0
         while True:
-            step, pause = next_step(home.known, self._now(), able=able)
             known = home.known
+            step, pause = next_step(known, self._now(), able=able, fence=self.pace.fence)
             if step is Step.PLAIN:
                 return None
             if step is Step.WAIT:
@@ -154,16 +187,23 @@ class Keeper:
                 await home.look(self._now())
             elif step is Step.CLOSE:
                 looks = _checked(looks + 1, home)
-                await self._change(home, known.epoch, State.CLOSED, "a writer cannot reach the cache")
+                longest = replace(known.epoch, fence=max(known.epoch.fence, self.pace.fence))
+                await self._change(home, longest, State.CLOSED, reason)
             else:
                 began = self._now()
                 able = await announce(known.epoch)
                 if able and self._now() - began <= self.pace.lead:
                     return known.epoch
+                late += 1
+                able = able and late < _ANNOUNCEMENTS
 
     @asynccontextmanager
-    async def held(self) -> AsyncIterator[None]:
+    async def held(self) -> AsyncIterator[Callable[[], Awaitable[None]]]:
         """Keep the cache closed for as long as the context lasts: rows are going to change beside it.
+
+        Yields:
+            What to await before each change: it makes sure that the cache is still closed, since this process may have
+            been stopped meanwhile.
 
         Raises:
             StoreError: A row could not be closed.
@@ -171,25 +211,21 @@ class Keeper:
         self._holders += 1
         try:
             await self._close_all()
-            yield
+            yield self._close_all
+        finally:
+            self._holders -= 1
+
+    async def kept_from_opening(self, work: Collection[asyncio.Future[Any]]) -> None:
+        """Keep the cache from being opened until some work is done that writes beside it."""
+        self._holders += 1
+        try:
+            await asyncio.wait(work)
         finally:
             self._holders -= 1
 
     async def _close_all(self) -> None:
         for home in self.authorities:
-            looks = 0
-            while True:
-                step, pause = next_step(home.known, self._now(), able=False)
-                if step is Step.PLAIN:
-                    break
-                looks = _checked(looks + (step is not Step.WAIT), home)
-                if step is Step.WAIT:
-                    await asyncio.sleep(pause)
-                elif step is Step.CLOSE and home.known is not None:
-                    reason = "rows are being written beside the cache"
-                    await self._change(home, home.known.epoch, State.CLOSED, reason)
-                else:
-                    await home.look(self._now())
+            await self.before_write(home, never, _BESIDE)
 
     async def _run(self) -> None:
         while True:
@@ -218,6 +254,7 @@ class Keeper:
             self._asked = now
             looks.append(self._ask(self._cache))
         await asyncio.gather(*looks)
+        self._count_closed()
         due = changes(
             [one.known for one in self.authorities],
             self._now(),
@@ -243,25 +280,49 @@ class Keeper:
         """Ask the cache who it is. That it misses a question or two does not mean that it is gone."""
         try:
             async with asyncio.timeout(self.pace.contact):
-                self.contact = await cache.contact()
+                self.contact = contact = await cache.contact()
+                self._met = self._now()
+                await self._reporter.publish(cache, contact.incarnation, self._why_closed())
         except (CacheError, TimeoutError) as error:
             self._counters.cache_errors += 1
             if self.contact is not None and self._now() - self._met > 3 * self.pace.permit:
                 self.contact = None
                 _log.warning("the cache cannot be reached; the stores answer meanwhile: %s", error)
-        else:
-            self._met = self._now()
+
+    def _why_closed(self) -> str:
+        """Return why the cache is not read now, for people; empty if it is."""
+        if self.readable() is not None:
+            return ""
+        found = []
+        for home in self.authorities:
+            row = home.describe()
+            if row is None:
+                found.append(f"{home.store.name}: nobody has opened the cache yet")
+            elif row["state"] != State.OPEN:
+                found.append(
+                    f"{home.store.name}: {row['state']} since {row['changed_at']}, because {row['reason']}"
+                )
+        return "; ".join(found) or "what the stores say of it could not be read in time"
+
+    def _count_closed(self) -> None:
+        """Count the time for which the cache could not be read, from one look to the next."""
+        if self._cache is None:
+            return
+        now = self._now()
+        if self._closed_since is not None:
+            self._closed_for += now - self._closed_since
+            self._counters.cache_closed_seconds = int(self._closed_for)
+        self._closed_since = now if self.readable() is None else None
 
     async def _change(self, home: Authority, epoch: Epoch, state: State, reason: str) -> None:
         known = home.known
         if known is None:
             return
-        changed = await home.change(
-            known, Epoch(state, epoch.name, epoch.incarnation, epoch.permit, epoch.fence), reason
-        )
+        changed = await home.change(known, replace(epoch, state=state), reason)
         if changed:
-            self._counters.cache_closings += state is State.CLOSED
-            self.closed_some = self.closed_some or state is State.CLOSED
+            closed = state is State.CLOSED and known.epoch.state is not State.CLOSED
+            self._counters.cache_closings += closed
+            self.closed_some = self.closed_some or closed
             _log.info("%s: the cache is %s: %s", home.store.name, state.value, reason)
 
     def _note(self, sentence: str) -> None:

@@ -15,7 +15,9 @@ from gateway.cache.contract import Cache, Miss
 from gateway.cache.entries import name_of
 from gateway.cache.keeper import Keeper
 from gateway.cache.permit import Epoch
+from gateway.cache.sampling import Sampling
 from gateway.cache.terms import TermsMaker
+from gateway.deadlines import Deadlines
 from gateway.errors import CacheError
 from gateway.records.kind import KindSpec
 from gateway.records.row import Key
@@ -64,6 +66,11 @@ Answer = Found | Lease | Miss | None
 """What a lookup comes to; None if the cache was not asked, or did not answer."""
 
 
+def _key_number(place: Place) -> int:
+    """Return a number that is the same for the same row, in this process."""
+    return hash((place.tenant, place.key))
+
+
 class Tokens:
     """Makes tokens that nobody else has."""
 
@@ -103,9 +110,10 @@ class Lookups:
         self._keeper = keeper
         self._terms = terms
         self._tokens = tokens
-        self._timeout = timeout
+        self._deadlines = Deadlines(timeout)
         self._counters = counters
         self._breaker = Breaker()
+        self._samplings: dict[KindSpec, Sampling] = {}
         self._waiting: list[tuple[Place, asyncio.Future[Answer]]] | None = None
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -114,6 +122,18 @@ class Lookups:
 
     async def get(self, place: Place) -> Answer:
         """Return what the cache has for a row, as of a moment after this call began. Never raises for the cache."""
+        sampling = self._samplings.get(place.kind)
+        if sampling is None:
+            sampling = self._samplings[place.kind] = Sampling()
+        if sampling.sparse and not sampling.asks(_key_number(place)):
+            self._counters.cache_skipped += 1
+            return None
+        answer = await self._find(place)
+        if answer is not None:
+            sampling.saw(hit=isinstance(answer, Found))
+        return answer
+
+    async def _find(self, place: Place) -> Answer:
         if self._waiting is not None:
             future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
             self._waiting.append((place, future))
@@ -168,8 +188,7 @@ class Lookups:
         names = [name_of(epoch.name, *place) for place in places]
         token = self._tokens.next()
         try:
-            async with asyncio.timeout(self._timeout):
-                found = await self._cache.get(epoch.incarnation, names, token, self._terms.make(epoch))
+            found = await self._within(epoch, names, token)
         except (CacheError, TimeoutError):
             self._counters.cache_errors += 1
             self._breaker.failed(time.monotonic())
@@ -179,6 +198,18 @@ class Lookups:
             Found(one) if isinstance(one, bytes) else Lease(epoch, name, token) if one is Miss.LEASED else one
             for one, name in zip(found, names, strict=True)
         ]
+
+    async def _within(self, epoch: Epoch, names: Sequence[str], token: str) -> Sequence[bytes | Miss]:
+        """Ask, for no longer than the timeout; one timer watches over all calls, see `gateway.deadlines`."""
+        call = self._deadlines.begin()
+        try:
+            return await self._cache.get(epoch.incarnation, names, token, self._terms.plain(epoch))
+        except asyncio.CancelledError:
+            if self._deadlines.gave_up(call):
+                raise TimeoutError from None
+            raise
+        finally:
+            self._deadlines.end(call)
 
 
 def _resolve(future: asyncio.Future[Answer], answer: Answer) -> None:

@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Final
 
 from gateway.backend import Capability
+from gateway.cache.beside import Beside
 from gateway.cache.front import CacheFront
 from gateway.cache.keeper import Keeper, pace_for
 from gateway.cache.terms import CacheOptions
 from gateway.config import Configuration, open_context
 from gateway.dispatch import Store
-from gateway.errors import ConfigurationError, GatewayError
+from gateway.errors import ConfigurationError, StoreError
 from gateway.records.kind import KindSpec
 from gateway.records.version import HybridClock
 from gateway.telemetry import Counters
 
-__all__ = ["beside_caches", "keep_closed", "keeping_stores", "no_cache", "open_front"]
+__all__ = ["beside_caches", "keeping_stores", "no_cache", "open_front"]
 
 _log: Final = logging.getLogger(__name__)
 _PERMIT: Final = 1.0
@@ -64,61 +65,38 @@ async def open_front(
     )
     pace = pace_for(settings.cache_permit, settings.timeout)
     keeper = Keeper(keeping, opened, pace, clock, counters)
-    return CacheFront(cache.instance, opened, keeper, configuration.cached, options, counters)
+    kinds, announced = configuration.cached, configuration.cacheable
+    return CacheFront(cache.instance, opened, keeper, kinds, announced, options, counters)
 
 
-async def keep_closed(
-    stores: Sequence[Store], timeout: float, clock: HybridClock, counters: Counters | None = None
-) -> Keeper | None:
-    """Keep the caches in front of some stores closed, because this process is going to write beside them.
-
-    Args:
-        stores: The stores.
-        timeout: `STORAGE_TIMEOUT`.
-        clock: Where versions come from.
-        counters: The gateway's.
-
-    Returns:
-        What keeps them closed until it is closed itself; None if no store ever had a cache.
-
-    Raises:
-        StoreError: A cache could not be closed.
-    """
-    keeper = Keeper(keeping_stores(stores), None, pace_for(_PERMIT, timeout), clock, counters)
-    had = []
-    for home in keeper.authorities:
-        try:
-            await home.look()
-        except GatewayError as error:  # such as a schema that is yet to be made; the first write will say so
-            _log.debug("%s: whether it has a cache could not be found out: %s", home.store.name, error)
-        else:
-            had += [home.store.name] if home.describe() is not None else []
-    if not had:
-        return None
-    keeper = Keeper([store for store in stores if store.name in had], None, keeper.pace, clock, counters)
-    await keeper.keep_closed()
-    return keeper
+def _beside(stores: Sequence[Store], timeout: float, clock: HybridClock) -> list[Beside]:
+    return [Beside(store, pace_for(_PERMIT, timeout), clock) for store in keeping_stores(stores)]
 
 
 @asynccontextmanager
 async def beside_caches(stores: Sequence[Store], timeout: float) -> AsyncIterator[None]:
-    """Keep the caches in front of some stores closed while the context lasts; see `keep_closed`.
+    """Keep the caches in front of some stores closed while the context lasts, since they are written beside them.
+
+    Args:
+        stores: The stores.
+        timeout: `STORAGE_TIMEOUT`.
 
     Raises:
-        StoreError: A cache could not be closed.
+        StoreError: Whether a store has a cache could not be found out, or it could not be closed.
     """
-    keeper = await keep_closed(stores, timeout, HybridClock())
-    try:
+    async with AsyncExitStack() as stack:
+        for one in _beside(stores, timeout, HybridClock()):
+            stack.push_async_callback(one.close)
+            await one.settle()
         yield
-    finally:
-        if keeper is not None:
-            await keeper.aclose()
 
 
 async def no_cache(
     stores: Sequence[Store], timeout: float, clock: HybridClock
 ) -> Callable[[], Awaitable[None]]:
     """Make sure that nobody reads stale rows because a bot without a cache writes stores that others have one for.
+
+    Where that cannot be found out now, it is before the first write, which fails as long as it cannot.
 
     Args:
         stores: The stores.
@@ -127,22 +105,16 @@ async def no_cache(
 
     Returns:
         What to call when the bot ends.
-
-    Raises:
-        StoreError: Others use a cache, and it could not be closed.
     """
-    keeper = await keep_closed(stores, timeout, clock)
-    if keeper is None:
-        return _nothing
-    level = logging.WARNING if keeper.closed_some else logging.DEBUG
-    _log.log(
-        level,
-        "a cache was used in front of %s, and STORAGE_BACKENDS of this process names none; it keeps the cache closed "
-        "for everybody. Name the cache here too, or take it out everywhere and run `gateway cache clear --forget`",
-        ", ".join(home.store.name for home in keeper.authorities),
-    )
-    return keeper.aclose
-
-
-async def _nothing() -> None:
-    """Do nothing."""
+    async with AsyncExitStack() as stack:
+        for one in _beside(stores, timeout, clock):
+            stack.push_async_callback(one.close)
+            try:
+                await one.settle()
+            except StoreError as error:
+                _log.warning(
+                    "whether others read through a cache could not be found out; what it may hold is not written "
+                    "before it is: %s",
+                    error,
+                )
+        return stack.pop_all().aclose

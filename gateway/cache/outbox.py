@@ -18,6 +18,8 @@ __all__ = ["Outbox"]
 
 _log: Final = logging.getLogger(__name__)
 MAX_BATCH: Final = 200
+LINGER: Final = 0.002
+"""Seconds for which fills wait for more of them: nobody waits for one, and several cost little more than one."""
 
 
 class _Letter(NamedTuple):
@@ -49,10 +51,12 @@ class Outbox:
         self._timeout = timeout
         self._counters = counters
         self._queue: deque[_Letter] = deque()
+        self._later: asyncio.TimerHandle | None = None
         self._wake = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
-        self._worker = asyncio.get_running_loop().create_task(self._run(), name="cache outbox")
+        self._loop = asyncio.get_running_loop()
+        self._worker = self._loop.create_task(self._run(), name="cache outbox")
 
     def __repr__(self) -> str:
         return f"<Outbox {len(self._queue)}>"
@@ -68,20 +72,35 @@ class Outbox:
             self._counters.cache_dropped += 1
             return
         self._queue.append(_Letter(epoch, content))
-        self._idle.clear()
+        if self._idle.is_set():
+            self._idle.clear()
+        if isinstance(content, End) or len(self._queue) >= MAX_BATCH:
+            self._hurry()
+        elif self._later is None and not self._wake.is_set():
+            self._later = self._loop.call_later(LINGER, self._hurry)
+
+    def _hurry(self) -> None:
+        """Send what waits now: an end is waited for by everybody who reads its row."""
+        if self._later is not None:
+            self._later.cancel()
+            self._later = None
         self._wake.set()
 
     async def drained(self) -> None:
         """Return once everything that was posted before is sent."""
+        if self._queue:
+            self._hurry()
         await self._idle.wait()
 
     async def close(self) -> None:
         """Send what waits, for as long as one call may take, and stop."""
         try:
             async with asyncio.timeout(self._timeout):
-                await self._idle.wait()
+                await self.drained()
         except TimeoutError:
             self._counters.cache_dropped += len(self._queue)
+        if self._later is not None:
+            self._later.cancel()
         self._worker.cancel()
         await asyncio.gather(self._worker, return_exceptions=True)
 

@@ -6,7 +6,8 @@ looks at the row again and again, and acts on what it saw for a limited time onl
 * **reading** from the cache: until `permit` after it *began* to look, and only while the row says `open`;
 * **writing** to the store: until `patience_of(...)` after that. `opening` or `open`: announce the write to the cache,
   or close the row if the cache cannot be reached. `closed`: write without the cache, once the row has been known not to
-  be open for `permit`, since by then everybody who saw it open has stopped reading from the cache.
+  be open for `permit`, since by then everybody who saw it open has stopped reading from the cache; and not before the
+  row says that writes may last as long as this one, since it is opened by what it says.
 
 The row only goes `closed -> opening -> open`, and back to `closed` from both. `opening` lasts at least `rest_of(...)`:
 longer than any write that was begun without the cache, or announced to an earlier epoch, can take. So whoever reads
@@ -100,7 +101,7 @@ class Step(Enum):
     FENCE = "fence"
     """Announce the write to the cache, then write."""
     CLOSE = "close"
-    """Close the row."""
+    """Close the row, or have the closed one say that writes may last longer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,18 +173,21 @@ def may_read(known: Sequence[Known | None], now: float) -> Epoch | None:
     return first.epoch
 
 
-def next_step(known: Known | None, now: float, *, able: bool) -> tuple[Step, float]:
+def next_step(known: Known | None, now: float, *, able: bool, fence: float = 0.0) -> tuple[Step, float]:
     """Return what a writer has to do next, and for how many seconds at most if it is to wait.
 
     Args:
         known: What is known of the row of the store that is to be written.
         now: The time.
         able: Whether the cache can be told of the write, as far as the writer knows.
+        fence: How long the write may last, in seconds.
     """
     if known is None or now >= known.began + patience_of(known.epoch):
         return Step.LOOK, 0.0
     if known.epoch.state is not State.CLOSED:
         return (Step.FENCE if able else Step.CLOSE), 0.0
+    if 0 < known.epoch.fence < fence:
+        return Step.CLOSE, 0.0
     safe = (known.since if known.quiet is None else known.quiet) + known.epoch.permit
     return (Step.PLAIN, 0.0) if now >= safe else (Step.WAIT, safe - now)
 
@@ -209,10 +213,11 @@ def changes(
     """
     due: list[Change] = []
     leading: Epoch | None = None
+    agreed = _agreed(wanted, known)
     for at, one in enumerate(known):
         if one is None:
             continue
-        change = _reason_to_close(one.epoch, incarnation, wanted, leading, holding=holding)
+        change = _reason_to_close(one.epoch, incarnation, agreed, leading, holding=holding)
         if change is not None:
             due.append(Change(at, replace(one.epoch, state=State.CLOSED), change))
             continue
@@ -220,14 +225,14 @@ def changes(
             leading = leading or one.epoch
             if one.epoch.state is State.OPENING and incarnation and now - one.since >= rest_of(one.epoch):
                 due.append(Change(at, replace(one.epoch, state=State.OPEN), "every writer knows of it"))
-        elif incarnation is not None and not holding and (one.stamp is None or now - one.since >= pause):
-            leading = leading or _next(one.epoch, incarnation, wanted, known)
+        elif incarnation is not None and not holding and _has_rested(one, now, pause):
+            leading = leading or _next(incarnation, wanted, agreed, known)
             due.append(Change(at, replace(leading, state=State.OPENING), "the cache can be reached"))
     return due
 
 
 def _reason_to_close(
-    epoch: Epoch, incarnation: str | None, wanted: Epoch, leading: Epoch | None, *, holding: bool
+    epoch: Epoch, incarnation: str | None, agreed: Epoch, leading: Epoch | None, *, holding: bool
 ) -> str | None:
     """Return why a row should be closed; None if it should not, or is."""
     if epoch.state is State.CLOSED:
@@ -239,30 +244,41 @@ def _reason_to_close(
         return "the cache cannot be reached from here" if epoch.state is State.OPENING else None
     if epoch.incarnation != incarnation:
         return "the cache is another server than it was"
-    if epoch.fence < wanted.fence:
+    if epoch.fence < agreed.fence:
         return "writes may take longer than was agreed"
+    if epoch.permit < agreed.permit:
+        return "another store's row grants longer permits"
     if leading is not None and leading.name != epoch.name:
         return "another store's row names another epoch"
     return None
 
 
-def _next(epoch: Epoch, incarnation: str, wanted: Epoch, known: Sequence[Known | None]) -> Epoch:
-    """Return the epoch to open: one that another store's row has already, or a new one.
+def _agreed(wanted: Epoch, known: Sequence[Known | None]) -> Epoch:
+    """Return fence and permit that an epoch must have at least, so that no row takes back what it said before.
 
-    What processes need is never taken back, since one that needs more may still be running.
+    Whoever acted on it may still be running, with writes under way. A permit that this process would like does not
+    count: only one that was granted may have been acted on.
     """
+    rows = [one.epoch for one in known if one is not None and one.epoch.fence > 0]
+    fence = max([wanted.fence, *(one.fence for one in rows)])
+    return replace(wanted, fence=fence, permit=max((one.permit for one in rows), default=0.0))
+
+
+def _has_rested(one: Known, now: float, pause: float) -> bool:
+    """Tell whether a closed row was closed for so long that it may be opened: nobody reads by what it said before."""
+    return one.stamp is None or now - one.since >= max(pause, one.epoch.permit)
+
+
+def _next(incarnation: str, wanted: Epoch, agreed: Epoch, known: Sequence[Known | None]) -> Epoch:
+    """Return the epoch to open: one that another store's row has already, or a new one."""
     for other in known:
         if (
             other is not None
             and other.epoch.state is not State.CLOSED
             and other.epoch.incarnation == incarnation
-            and other.epoch.fence >= wanted.fence
+            and other.epoch.fence >= agreed.fence
+            and other.epoch.permit >= agreed.permit
         ):
             return other.epoch
-    return Epoch(
-        State.OPENING,
-        wanted.name,
-        incarnation,
-        max(epoch.permit, wanted.permit),
-        max(epoch.fence, wanted.fence),
-    )
+    permit = max(wanted.permit, agreed.permit)
+    return Epoch(State.OPENING, wanted.name, incarnation, permit, agreed.fence)

@@ -45,17 +45,29 @@ class TermsMaker:
         keeper: Knows whether the server evicts.
     """
 
-    __slots__ = ("_keeper", "_ttl_ms")
+    __slots__ = ("_keeper", "_latest", "_ttl_ms")
 
     def __init__(self, options: CacheOptions, keeper: Keeper) -> None:
         self._keeper = keeper
         self._ttl_ms = options.ttl * 1000
+        self._latest: tuple[float, bool, Terms] | None = None
+
+    def plain(self, epoch: Epoch) -> Terms:
+        """Return terms for a call that keeps no value."""
+        evicts = self._evicts()
+        held = self._latest
+        if held is None or held[0] != epoch.fence or held[1] is not evicts:
+            self._latest = held = (epoch.fence, evicts, self.make(epoch))
+        return held[2]
+
+    def _evicts(self) -> bool:
+        contact = self._keeper.contact
+        return contact is None or contact.evicts
 
     def make(self, epoch: Epoch) -> Terms:
         """Return terms for a call. Values that are kept together do not run out together."""
         fence_ms = max(1, round(epoch.fence * 1000))
-        contact = self._keeper.contact
-        evicts = contact is None or contact.evicts
+        evicts = self._evicts()
         varied = self._ttl_ms * (1 + _JITTER * (2 * random.random() - 1))  # noqa: S311 - spreads load, hides nothing
         return Terms(
             max(1, round(varied)),

@@ -98,6 +98,19 @@ class Session:
             return every
         return tuple(kind for kind in every if kind.name in wanted or kind.companion_of in wanted)
 
+    def moving(self, names: Iterable[str] | None = None) -> tuple[tuple[KindSpec, ...], list[str]]:
+        """Return the kinds to copy or compare, and a sentence on those that were left out.
+
+        A kind that `STORAGE_PLACES` keeps in one of the two stores is no part of a migration, unless it is named.
+        """
+        kinds, plan = self.kinds(names), self.plan()
+        alone = () if names else tuple(kind for kind in kinds if plan.lives_alone(kind))
+        left = [
+            f"{kind.name}: lives in {plan.listing(kind).primary} alone, by STORAGE_PLACES; left out unless it is named"
+            for kind in alone
+        ]
+        return tuple(kind for kind in kinds if kind not in alone), left
+
     @asynccontextmanager
     async def stores(self, *names: str, writable: Iterable[str] = ()) -> AsyncIterator[StoreSet]:
         """Open stores, read-only unless named as writable, to look at them beside a running bot.

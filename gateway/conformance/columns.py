@@ -15,7 +15,7 @@ from gateway.conformance.clauses import clause
 from gateway.conformance.harness import Harness
 from gateway.conformance.kinds import PROBE_LOG, PROBE_STATE
 from gateway.conformance.rows import Scribe, batch, minutes, where
-from gateway.conformance.strategies import EXAMPLES, log_fields
+from gateway.conformance.strategies import examples, log_fields
 from gateway.dispatch import Store
 from gateway.frames import arrow_schema, table_of_rows
 from gateway.query import Op, Query
@@ -54,7 +54,7 @@ class ColumnClauses:
         """Rows given by column come back by key, every value and stamp as it was given."""
         store = harness.run(harness.open())
 
-        @EXAMPLES
+        @examples
         @given(st.lists(log_fields(), min_size=1, max_size=8))
         def check(fields: list[dict[str, Any]]) -> None:
             scribe = harness.scribe()

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Sequence
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 
@@ -23,7 +25,14 @@ ROUNDS = ((2, 0.1), (3, 0.6), (5, 0.3), (9, 0.7), (16, 0.9))
 
 
 class DurabilityClauses:
-    """An acknowledged row is still there after whatever happened to the process."""
+    """An acknowledged row is still there after whatever happened to the process.
+
+    Attributes:
+        rounds: When a writer is killed, one time after the other. Another class for another way to the same
+            store may be content with fewer.
+    """
+
+    rounds: ClassVar[Sequence[tuple[int, float]]] = ROUNDS
 
     @clause(Capability.DURABLE)
     async def test_a_reopened_store_has_everything(self, harness: Harness) -> None:
@@ -55,7 +64,7 @@ class DurabilityClauses:
     @clause(Capability.DURABLE)
     def test_kill_keeps_what_was_acknowledged(self, harness: Harness) -> None:
         """After `kill -9` of the writer every acknowledged row is there, whole, and the store works on."""
-        for worker, (lines, share) in enumerate(ROUNDS):
+        for worker, (lines, share) in enumerate(self.rounds):
             scribe = harness.scribe()
             acknowledged = _killed(harness, scribe, worker, lines, share)
             assert acknowledged == [str(number) for number in range(len(acknowledged))]
@@ -64,7 +73,7 @@ class DurabilityClauses:
     @clause(Capability.DURABLE)
     def test_kill_leaves_no_half_group(self, harness: Harness) -> None:
         """After `kill -9` a group that was being written is there as a whole or not at all."""
-        for worker, (lines, share) in enumerate(ROUNDS):
+        for worker, (lines, share) in enumerate(self.rounds):
             scribe = harness.scribe()
             acknowledged = _killed(harness, scribe, worker, lines, share)
             harness.run(_no_half_group(harness, scribe, worker, len(acknowledged)))

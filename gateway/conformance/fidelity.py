@@ -13,7 +13,7 @@ from gateway.conformance.clauses import clause
 from gateway.conformance.harness import Harness
 from gateway.conformance.kinds import PROBE_LOG, PROBE_STATE
 from gateway.conformance.rows import batch
-from gateway.conformance.strategies import EXAMPLES, log_fields
+from gateway.conformance.strategies import examples, log_fields
 from gateway.conformance.values import AMOUNTS, AWKWARD, DOCUMENTS, FLOATS, MOMENTS, TEXTS, WHOLE
 from gateway.dispatch import Store
 from gateway.records.market import CANDLES
@@ -116,7 +116,7 @@ class FidelityClauses:
     def test_any_record_comes_back(self, harness: Harness, store: Store) -> None:
         """Random records over all fields and types come back with the digest they were stored with."""
 
-        @EXAMPLES
+        @examples
         @given(log_fields())
         def check(fields: dict[str, Any]) -> None:
             row = harness.scribe().log(**fields)

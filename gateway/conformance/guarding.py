@@ -9,7 +9,7 @@ from gateway.conformance.clauses import clause
 from gateway.conformance.harness import Harness
 from gateway.conformance.kinds import PROBE_LOG, PROBE_STATE
 from gateway.conformance.rows import FIRST_VERSION, Scribe, batch, group
-from gateway.conformance.strategies import EXAMPLES, RANKS, Write, histories
+from gateway.conformance.strategies import RANKS, Write, examples, histories
 from gateway.dispatch import Store
 from gateway.records.row import Key, Row
 
@@ -85,7 +85,7 @@ class GuardClauses:
     def test_any_order_ends_in_one_state(self, harness: Harness, store: Store) -> None:
         """Random writes and deletions, twice each and in any order, end in the state of the newest."""
 
-        @EXAMPLES
+        @examples
         @given(histories())
         def check(history: list[list[Write]]) -> None:
             harness.run(_converges(store, harness.scribe(), history))

@@ -13,7 +13,7 @@ from gateway.conformance.clauses import clause
 from gateway.conformance.harness import Harness
 from gateway.conformance.kinds import PROBE_LOG, PROBE_STATE
 from gateway.conformance.rows import Scribe, batch, minutes, where
-from gateway.conformance.strategies import EXAMPLES, FILTERS, filters
+from gateway.conformance.strategies import FILTERS, examples, filters
 from gateway.dispatch import Store
 from gateway.query import Condition, Op, Query, select
 from gateway.records.kind import KindSpec
@@ -61,7 +61,7 @@ class ListingClauses:
     def test_filters_combine(self, harness: Harness, store: Store) -> None:
         """Random rows under random conditions, all of which must hold, give what the reference gives."""
 
-        @EXAMPLES
+        @examples
         @given(
             st.lists(filters(), max_size=8),
             st.lists(_conditions(PROBE_LOG), max_size=3),

@@ -15,7 +15,7 @@ from gateway.candles import Bar, Sample, bars_of
 from gateway.conformance.clauses import clause
 from gateway.conformance.harness import Harness
 from gateway.conformance.rows import NOON, Scribe, batch, where
-from gateway.conformance.strategies import EXAMPLES
+from gateway.conformance.strategies import examples
 from gateway.dispatch import Store
 from gateway.query import Condition, Op
 from gateway.records.codec import from_micros, to_micros
@@ -76,7 +76,7 @@ class SampleClauses:
         """Beginnings, prices, volumes and counts are right for any ticks, those that share an instant among them."""
         store = harness.run(harness.open())
 
-        @EXAMPLES
+        @examples
         @given(_TICKS, st.sampled_from([SECOND, 7 * SECOND, MINUTE, 3600 * SECOND]))
         def check(ticks: list[tuple[int, float, float | None]], step: int) -> None:
             scribe = harness.scribe()

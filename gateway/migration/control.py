@@ -281,7 +281,8 @@ class ControlStore:
         rows = connection.execute("SELECT kind, phase, share FROM phases WHERE pair = ?", (self._pair,))
         decided = {name: _plan(phase, share) for name, phase, share in rows}
         named = {} if isinstance(base, KindPlan) or ALL_KINDS in decided else base.kinds
-        return [plan for name, plan in {**named, **decided}.items() if name != ALL_KINDS]
+        staying = {ALL_KINDS} if isinstance(base, KindPlan) else {ALL_KINDS, *base.placed}
+        return [plan for name, plan in {**named, **decided}.items() if name not in staying]
 
 
 def _record(connection: sqlite3.Connection, change: Change) -> None:

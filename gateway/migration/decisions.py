@@ -112,9 +112,10 @@ def resolve(base: RoutingPlan, state: ControlState) -> RoutingPlan:
     """
     plans = state.plans
     everything = plans.pop(ALL_KINDS, None)
-    # A decision about all kinds was made knowing what the environment says, so it wins over kinds named
-    # there too.
-    named = {**base.kinds, **plans} if everything is None else plans
+    # A decision about all kinds was made knowing what the environment says, so it wins over kinds named there too.
+    # None wins over STORAGE_PLACES: what lives in one store or both for good is no part of a migration.
+    named = {**(base.kinds if everything is None else {}), **plans}
+    named |= {name: base.kinds[name] for name in base.placed}
     return replace(base, default=everything or base.default, kinds=named, epoch=state.epoch)
 
 

@@ -184,8 +184,15 @@ class Codec:
             InvalidRecordError: The field does not exist or does not take such a value.
         """
         kind = self.kind
-        if value.__class__ is str and name in self._plain and len(value) <= TEXT_LENGTH and "\0" not in value:
-            return value  # what every key and most filters are: nothing to validate
+        # What every key and most filters are: nothing to validate. Only what is not ASCII can be no Unicode.
+        if (
+            value.__class__ is str
+            and name in self._plain
+            and len(value) <= TEXT_LENGTH
+            and value.isascii()
+            and "\0" not in value
+        ):
+            return value
         if name not in self._names:
             raise InvalidRecordError(
                 f"{kind.name} has no field {name!r}; its fields are {', '.join(self._names)}"

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import io
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import lru_cache
 from typing import Final
 
 import sqlalchemy as sa
@@ -19,6 +20,7 @@ from gateway.records.kind import KindSpec
 from gateway.sql.branches import BrokenLine, Line, discover_lines, our_line
 from gateway.sql.creation import Statement, qualified, schema_creation, table_creation
 from gateway.sql.databases import Database, Difference, SqliteDatabase
+from gateway.sql.dialect import Dialect
 from gateway.sql.fingerprints import fingerprint_of
 from gateway.sql.layout import Layout
 from gateway.sql.migrations import HEAD
@@ -32,6 +34,13 @@ LOCKED: Final = "gateway_locked"
 lock."""
 
 _BASE: Final = "base"
+
+
+@lru_cache(maxsize=8)
+def _built(kinds: tuple[KindSpec, ...], dialect: Dialect) -> tuple[sa.MetaData, Mapping[str, sa.Table]]:
+    """Return the tables of kinds; they are only looked at, and to build them is half of what opening a file costs."""
+    scratch = sa.MetaData()
+    return metadata_of(kinds, dialect), {kind.name: table_of(kind, scratch, dialect) for kind in kinds}
 
 
 class Schema:
@@ -61,9 +70,7 @@ class Schema:
         self._database = database or SqliteDatabase()
         self._backend = backend
         self._translate = translate
-        self._metadata = metadata_of(self._kinds, self._database.dialect)
-        scratch = sa.MetaData()
-        self._tables = {kind.name: table_of(kind, scratch, self._database.dialect) for kind in self._kinds}
+        self._metadata, self._tables = _built(self._kinds, self._database.dialect)
         self._ours = our_line()
         self._lines, self._broken = lines()
 

@@ -24,6 +24,7 @@ from gateway.query import Query, ReadRange
 from gateway.records.codec import to_micros
 from gateway.records.kind import KindSpec
 from gateway.records.row import Key, Row
+from gateway.unfinished import outlives
 from gateway_json.failures import ApplyError, read_failure, write_failure
 from gateway_json.settings import JsonSettings, directory_of
 from gateway_json.store import JsonStore
@@ -140,6 +141,7 @@ class JsonBackend:
             return await asyncio.shield(future)
         except asyncio.CancelledError:
             future.add_done_callback(_retrieve)
+            outlives(future)
             raise
 
 

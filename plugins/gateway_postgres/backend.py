@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from datetime import datetime
+from functools import partial
 from typing import Final
 
 from gateway.backend import (
@@ -97,7 +98,9 @@ class PostgresBackend:
     @hookimpl
     async def gateway_write(self, batch: WriteBatch) -> WriteReceipt:
         """Store a batch, in one transaction or one statement."""
-        receipt = await self._writing().run(write, batch.steps, batch.journaling)
+        writer = self._writing()
+        alone = partial(writer.alone, asyncio.get_running_loop().time())
+        receipt = await writer.run(write, batch.steps, batch.journaling, alone)
         if self._chores is not None:
             self._chores.remind()
         return receipt

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import socket
+import struct
 from collections.abc import Awaitable, Callable
 from typing import Any, Concatenate, Final, ParamSpec, TypeAlias, TypeVar
 
@@ -26,6 +27,9 @@ TIME_OFFSET: Final = 946_684_800_000_000
 
 _RETIRE_SECONDS: Final = 2.0
 """How long a connection whose command was broken off may take to end it and say goodbye."""
+
+_EARLY: Final = 0.25
+"""Share of a call's time within which a statement counts as begun at once."""
 
 _PAUSE_FIRST: Final = 0.05
 _PAUSE_LONGEST: Final = 1.0
@@ -172,14 +176,23 @@ class Writer:
     It is opened when first needed and again after it was lost. A call that fails or is cancelled never leaves it in
     an unknown state: unless the server itself answered and no transaction is open, it is replaced.
 
+    What a caller gave up must not take effect much later: a cache in front of the store relies on it. The server is
+    told to cancel, but that may not get through; so it has to give up by itself too, as soon as the caller does.
+
     Args:
         connector: Opens it.
         keep: Whether it stays open when nobody is waiting for it.
+        patience: Seconds after which a call is given up; None lets it take its time.
+        bounded: Whether the server gives up by itself behind a pooler too, where no connection can be told to.
     """
 
-    def __init__(self, connector: Connector, *, keep: bool = True) -> None:
+    def __init__(
+        self, connector: Connector, *, keep: bool = True, patience: float | None = None, bounded: bool = True
+    ) -> None:
         self._connector = connector
         self._keep = keep
+        self._patience = patience
+        self._bounded = bounded
         self._lock = asyncio.Lock()
         self._callers = 0
         self._connection: Connection | None = None
@@ -245,11 +258,34 @@ class Writer:
         if self._retiring is not None:
             # So that there is never more than one, and the server is done with what was broken off.
             await self._retiring
-        self._connection = await self._connector.connect()
+        connection = await self._connector.connect()
+        if self._patience is not None and not self._connector.pooled:
+            try:
+                with translated(self._connector.instance, user=self._connector.address.user):
+                    await connection.execute(f"SET statement_timeout = {max(1, int(self._patience * 1000))}")
+            except BaseException:
+                connection.terminate()
+                raise
+        self._connection = connection
+
+    def alone(self, asked: float) -> bool:
+        """Tell whether a statement without a transaction around it ends in time by itself.
+
+        One in a transaction does so anyway: without a COMMIT, which nobody sends who has given up, nothing happens.
+
+        Args:
+            asked: When the call began, by the loop's clock.
+        """
+        if self._patience is None:
+            return True
+        if self._connector.pooled and not self._bounded:
+            return False
+        return asyncio.get_running_loop().time() - asked <= _EARLY * self._patience
 
     def _drop(self) -> None:
         if self._connection is not None:
-            self._retiring = asyncio.create_task(retire(self._connection))
+            seconds = _RETIRE_SECONDS if self._patience is None else min(_RETIRE_SECONDS, self._patience / 16)
+            self._retiring = asyncio.create_task(retire(self._connection, seconds))
             self._connection = None
 
     async def close(self) -> None:
@@ -269,16 +305,29 @@ class Writer:
             await self._retiring
 
 
+def _discard(connection: Connection) -> None:
+    """Have the system throw away what it could not send yet, instead of sending it once the network is back."""
+    held = _socket_of(connection)
+    if held is not None and held.fileno() >= 0:
+        held.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+
+def _socket_of(connection: Connection) -> Any:
+    """Return the socket beneath a connection, as asyncio shows it; None if there is none of TCP."""
+    # There is no public way to it; should it have another name one day, connections are as they were before.
+    transport: asyncio.Transport | None = getattr(connection, "_transport", None)
+    held = None if transport is None else transport.get_extra_info("socket")
+    return held if held is not None and held.family in {socket.AF_INET, socket.AF_INET6} else None
+
+
 def _keep_alive(connection: Connection) -> None:
     """Let the system probe a connection that is idle, as the driver does not.
 
     Clouds forget connections that were idle for four to six minutes, without a word to either side; the next call on
     one would then wait for its whole timeout.
     """
-    # There is no public way to it; should it have another name one day, connections are as they were before.
-    transport: asyncio.Transport | None = getattr(connection, "_transport", None)
-    held = None if transport is None else transport.get_extra_info("socket")
-    if held is None or held.family not in {socket.AF_INET, socket.AF_INET6}:
+    held = _socket_of(connection)
+    if held is None:
         return
     held.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     for name, value in _PROBES.items():
@@ -311,13 +360,19 @@ async def join(opening: asyncio.Task[T], instance: str) -> T:
         raise
 
 
-async def retire(connection: Connection) -> None:
-    """Close a connection, whatever it is doing: the server is told to stop, and has a moment for it."""
+async def retire(connection: Connection, seconds: float = _RETIRE_SECONDS) -> None:
+    """Close a connection, whatever it is doing: the server is told to stop, and has a moment for it.
+
+    Args:
+        connection: It.
+        seconds: How long that may take. What has not reached the server by then never will.
+    """
     try:
-        async with asyncio.timeout(_RETIRE_SECONDS):
+        async with asyncio.timeout(seconds):
             await connection.close()
     except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError):
         # It is being thrown away; that it cannot say goodbye changes nothing.
         pass
     finally:
+        _discard(connection)
         connection.terminate()

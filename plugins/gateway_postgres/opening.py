@@ -47,6 +47,7 @@ async def open_backend(context: OpenContext) -> PostgresBackend:
     connection = await looking.connect()
     try:
         pooled = await _look(connection, context, settings, address)
+        bounded = not (pooled and context.fenced) or await _gives_up(connection, context, address)
     except BaseException:
         await retire(connection)
         raise
@@ -56,7 +57,9 @@ async def open_backend(context: OpenContext) -> PostgresBackend:
         context,
         connector,
         Readers(connector, size, settings.pool_timeout),
-        None if context.read_only else Writer(connector, keep=size.kept > 0),
+        None
+        if context.read_only
+        else Writer(connector, keep=size.kept > 0, patience=context.timeout, bounded=bounded),
         keep=size.kept > 0,
     )
     try:
@@ -80,6 +83,16 @@ async def _look(
     if missing is not None:
         await _upgrade(context, settings, missing)
     return _pooled(settings, address, connection, facts)
+
+
+async def _gives_up(connection: Connection, context: OpenContext, address: Address) -> bool:
+    """Tell whether the server itself ends this role's statements no later than the gateway gives them up."""
+    with translated(context.instance, user=address.user):
+        found = await connection.fetchval(
+            "SELECT reset_val::bigint FROM pg_settings WHERE name = 'statement_timeout'"
+        )
+    patience = context.timeout
+    return patience is None or 0 < int(found or 0) <= patience * 1000
 
 
 def _pooled(settings: PostgresSettings, address: Address, connection: Connection, facts: ServerFacts) -> bool:

@@ -5,7 +5,7 @@ What is raised here are the driver's own errors; they are translated where the c
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 import asyncpg
@@ -34,7 +34,10 @@ _ATTEMPTS: Final = 4
 
 
 async def write(
-    connection: Connection[Record], steps: Sequence[Step], journaling: Journaling | None = None
+    connection: Connection[Record],
+    steps: Sequence[Step],
+    journaling: Journaling | None = None,
+    alone: Callable[[], bool] = lambda: True,
 ) -> WriteReceipt:
     """Store a batch, with the intents that it leaves behind, as a whole or not at all.
 
@@ -45,6 +48,7 @@ async def write(
         connection: For this call alone. Its `timestamptz` codec takes and gives microseconds since 1970.
         steps: The batch.
         journaling: Which intents.
+        alone: Tells whether a statement may be sent now without a transaction around it.
 
     Raises:
         asyncpg.PostgresError: The server refused; nothing was stored.
@@ -58,9 +62,10 @@ async def write(
         # Nothing may be tried here that could fail: the transaction of somebody else would be lost with it.
         return await _store_steps(connection, steps, journaling, careful=True)
     rows = _one_run(steps)
-    if rows and await _store_at_once(connection, rows, journaling):
+    tried = bool(rows) and alone()
+    if rows and tried and await _store_at_once(connection, rows, journaling):
         return _STORED
-    careful = rows is not None
+    careful = tried
     for left in reversed(range(_ATTEMPTS)):
         try:
             return await _store_steps(connection, steps, journaling, careful=careful)

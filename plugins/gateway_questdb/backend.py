@@ -83,7 +83,9 @@ class QuestDbBackend:
         configuration = self._address.sender_configuration(settings.request_timeout, settings.retry_seconds)
         senders = Senders(configuration, settings.senders, self._instance)
         groups = Groups(self._tables.groups, senders, self._readers)
-        posts = Posts(self._address, settings.request_timeout, self._instance)
+        posts = Posts(
+            self._address, settings.request_timeout, settings.retry_seconds, settings.senders, self._instance
+        )
         writer = Writer(
             self._tables,
             senders,

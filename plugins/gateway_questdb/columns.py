@@ -15,14 +15,20 @@ from typing import Any, Final
 from gateway.columns import ArrowTable
 from gateway.frames import arrow, arrow_schema, table_of_rows
 from gateway.query import Query
+from gateway_questdb.conditions import Literals
 from gateway_questdb.http import Http
 from gateway_questdb.layout import Form, Layout
+from gateway_questdb.listings import export, pushable
+from gateway_questdb.lookups import loose_count, loose_ids
 from gateway_questdb.origins import Origin
 from gateway_questdb.reads import Answers
-from gateway_questdb.statements import Statement, export, pushable
+from gateway_questdb.statements import Statement
 from gateway_questdb.values import LEAST_LONG, least_fields
 
 __all__ = ["Columns"]
+
+_LOOSE: Final = 50_000
+"""Loose rows of a tenant up to which an export is compared with them."""
 
 _LONGEST: Final = 30_000
 """Bytes of a statement that fit into the first line of a request, which servers limit to 64 KiB."""
@@ -55,20 +61,38 @@ class Columns:
     ) -> ArrowTable:
         statement = export(layout, query, origin, fields, query.limit, ordered=True)
         # A whole number that is the least one cannot be told from None in an export.
-        if (
-            statement.unsure
-            or set(fields) & set(least_fields(layout))
-            or len(statement.text.encode()) > _LONGEST
-        ):
+        least = set(fields) & set(least_fields(layout))
+        long = len(statement.text.encode()) > _LONGEST
+        if statement.unsure or least or long or not Literals.holds(query):
             rows = await self._answers.page(layout, query, origin)
             return await asyncio.to_thread(table_of_rows, query.kind, fields, rows)
-        if layout.log and origin is not Origin.LOOSE and pushable(layout, query, origin):
-            named = fields if layout.designated in fields else (*fields, layout.designated)
-            plain = export(layout, query, origin, named, query.limit + 1, ordered=False)
-            found = await self._export(layout, plain, named)
-            if _distinct(found.column(layout.designated)):
-                return found.slice(0, query.limit).select(list(fields))
+        if layout.log and pushable(layout, query, min(origin, Origin.DATED)):
+            found = await self._plain(layout, query, fields, origin)
+            if found is not None:
+                return found
         return await self._export(layout, statement, fields)
+
+    async def _plain(
+        self, layout: Layout, query: Query, fields: tuple[str, ...], origin: Origin
+    ) -> ArrowTable | None:
+        """Return what an export gives in which no versions were chosen; None if there were some to choose."""
+        key = layout.kind.key[0]
+        if origin is Origin.LOOSE:
+            ((count,),) = await self._answers.fetch(loose_count(layout, query.tenant))
+            if count > _LOOSE:
+                return None
+        needed = (layout.designated,) if origin is not Origin.LOOSE else (layout.designated, key)
+        named = (*fields, *(name for name in needed if name not in fields))
+        plain = export(layout, query, Origin.FRESH, named, query.limit + 1, ordered=False)
+        found = await self._export(layout, plain, named)
+        if not _distinct(found.column(layout.designated)):
+            return None
+        if origin is Origin.LOOSE:
+            loose = loose_ids(layout, query.tenant, _LOOSE + 1)
+            others = await self._export(layout, loose, (key,))
+            if len(others) > _LOOSE or _common(found.column(key), others.column(key)):
+                return None
+        return found.slice(0, query.limit).select(list(fields))
 
     async def _export(self, layout: Layout, statement: Statement, fields: tuple[str, ...]) -> ArrowTable:
         return await asyncio.to_thread(self._exported, layout, statement, fields)
@@ -102,6 +126,12 @@ def _canonical(layout: Layout, name: str, column: Any) -> Any:
     if form in {Form.VARCHAR, Form.SYMBOL}:
         return column.cast(pa.string())
     return column
+
+
+def _common(ids: Any, others: Any) -> bool:
+    """Tell whether two columns have a value in common."""
+    pa = arrow()
+    return bool(pa.compute.any(pa.compute.is_in(ids, value_set=others.combine_chunks())).as_py())
 
 
 def _distinct(times: Any) -> bool:

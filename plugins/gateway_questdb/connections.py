@@ -67,7 +67,7 @@ class Readers:
 
     async def _fetch(self, statement: Statement) -> Sequence[Sequence[Any]]:
         pool = await self._opened()
-        async with pool.acquire(timeout=self._settings.connect_timeout) as connection:
+        async with pool.acquire() as connection:
             rows: list[Sequence[Any]] = await connection.fetch(statement.text, *statement.parameters)
             return rows
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
@@ -109,6 +110,8 @@ _BY_TEXT: Final = (
     (re.compile(r"timed? ?out|timeout|cancelled by|query aborted", re.IGNORECASE), _SLOW),
     (re.compile(r"memory limit|breach|too busy|unavailable|\b50[234]\b", re.IGNORECASE), _BUSY),
 )
+_NO_TRUST: Final = re.compile(r"certificate|\btls\b|handshake", re.IGNORECASE)
+"""How the official client tells of encryption that failed, which it counts among what cannot be reached."""
 _INVALID: Final = re.compile(r'"code"\s*:\s*"invalid"')
 _WHERE: Final = re.compile(r"(?:table|column|Field): [\w]+(?:, column: [\w]+)?")
 
@@ -155,6 +158,8 @@ def _rejected(text: str) -> tuple[type[StoreError], str]:
 def _meaning(error: BaseException) -> tuple[type[StoreError], str]:
     text = str(error)
     if isinstance(error, QuestDBError):
+        if _NO_TRUST.search(text):
+            return _TLS
         if error.code in _BY_CODE:
             return _BY_CODE[error.code]
         if error.code is QuestDBErrorCode.ProtocolVersionError:
@@ -169,6 +174,8 @@ def _meaning(error: BaseException) -> tuple[type[StoreError], str]:
         return LOGIN
     if isinstance(error, TimeoutError | asyncio.TimeoutError):
         return _SLOW
+    if isinstance(error, ssl.SSLError):
+        return _TLS
     if isinstance(error, OSError | asyncpg.PostgresConnectionError | asyncpg.InterfaceError):
         return _DOWN
     found = meaning_of_text(text)

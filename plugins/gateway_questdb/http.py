@@ -6,6 +6,7 @@ QuestDB has no transactions over statements; each of these is one by itself, and
 from __future__ import annotations
 
 import json
+import ssl
 import urllib.error
 import urllib.request
 from collections.abc import Sequence
@@ -14,7 +15,7 @@ from urllib.parse import urlencode
 
 from gateway.errors import StoreError, StoreUnavailableError
 from gateway_questdb.address import Address
-from gateway_questdb.errors import LOGIN, meaning_of_text
+from gateway_questdb.errors import LOGIN, meaning_of_text, translate
 from gateway_questdb.posts import headers_of, tls_context
 
 __all__ = ["Http"]
@@ -74,6 +75,9 @@ class Http:
             with error:
                 raise self._refused(error.code, error.read()) from error
         except (OSError, TimeoutError) as error:
+            reason = getattr(error, "reason", error)
+            if isinstance(reason, ssl.SSLError):
+                raise translate(reason, self._backend) from error
             raise StoreUnavailableError(
                 f"the server at {self.address} cannot be reached over HTTP; check that it runs and that host and "
                 "port are right",

@@ -10,7 +10,7 @@ from gateway.errors import CapabilityError
 from gateway.records.kind import KindSpec, Shape
 from gateway.records.row import Key, Row
 
-__all__ = ["Plan", "Stamp", "keys_to_compare", "plan_of", "requests_of", "without_losers"]
+__all__ = ["Plan", "Stamp", "keys_to_compare", "logs_of", "plan_of", "requests_of", "without_losers"]
 
 Stamp = tuple[int, int]
 """Version and digest."""
@@ -42,6 +42,22 @@ def plan_of(steps: Sequence[Step]) -> Plan:
     """
     rows = {at: _rows_of(step) for at, step in enumerate(steps)}
     return Plan({at: found for at, found in rows.items() if found})
+
+
+def logs_of(steps: Sequence[Step]) -> dict[KindSpec, list[Row]] | None:
+    """Return the rows of a batch by kind, if all its steps are single rows of logs: then there is nothing to decide."""
+    found: dict[KindSpec, list[Row]] = {}
+    kind, rows = None, list[Row]()
+    for step in steps:
+        if type(step) is not Row:
+            return None
+        if step.kind is not kind:
+            kind = step.kind
+            if kind.shape is not Shape.LOG:
+                return None
+            rows = found.setdefault(kind, [])
+        rows.append(step)
+    return found
 
 
 def _rows_of(step: Step) -> tuple[Row, ...]:

@@ -1,29 +1,27 @@
-"""Lines over HTTP: connections that are kept, each used by one thread at a time.
+"""Lines over HTTP: a few connections that are kept, each with one request at a time.
 
-The same requests as those of the official client, for lines that were written here. A server that ended a kept
-connection is asked once more by a fresh one: a repeated row is one row.
+The same requests as those of the official client, for lines that were written here. They are sent from the event loop
+itself: handing a request to a thread and back takes as long as the server takes for it. A request that the server
+could not take is sent again for a while, since a repeated row is one row.
 """
 
 from __future__ import annotations
 
+import asyncio
 import base64
-import contextlib
-import http.client
+import random
 import ssl
-import threading
+from typing import Final
 
 from gateway.errors import StoreUnavailableError
 from gateway_questdb.address import Address
-from gateway_questdb.errors import refused
+from gateway_questdb.errors import DRIVER_ERRORS, refused, translate
+from gateway_questdb.exchange import CutOffError, Exchange
 
 __all__ = ["Posts", "headers_of", "tls_context"]
 
-_ENDED = (
-    http.client.RemoteDisconnected,
-    http.client.CannotSendRequest,
-    BrokenPipeError,
-    ConnectionResetError,
-)
+_FIRST_PAUSE: Final = 0.01
+_LONGEST_PAUSE: Final = 1.0
 
 
 def tls_context(address: Address) -> ssl.SSLContext | None:
@@ -53,79 +51,107 @@ class Posts:
     Args:
         address: Where, and as whom.
         seconds: How long one request may take.
+        retry: Seconds for which a request is repeated that the server could not take.
+        count: How many requests may be under way at once.
         backend: Instance name, for errors.
     """
 
-    def __init__(self, address: Address, seconds: float, backend: str) -> None:
+    def __init__(self, address: Address, seconds: float, retry: float, count: int, backend: str) -> None:
         self._address = address
         self._seconds = seconds
+        self._retry = retry
         self._backend = backend
         self._context = tls_context(address)
-        self._headers = {"Content-Type": "text/plain", **headers_of(address)}
-        self._idle: list[http.client.HTTPConnection] = []
-        self._lock = threading.Lock()
+        named = {"Host": str(address), "Content-Type": "text/plain", **headers_of(address)}
+        lines = "".join(f"{name}: {value}\r\n" for name, value in named.items())
+        self._head = f"POST /write?precision=u HTTP/1.1\r\n{lines}Content-Length: ".encode()
+        self._open: set[Exchange] = set()
+        self._idle: list[Exchange] = []
+        self._free = asyncio.Semaphore(count)
         self._closed = False
 
     def __repr__(self) -> str:
-        return f"<Posts {self._address} idle={len(self._idle)}>"
+        return f"<Posts {self._address} idle={len(self._idle)}{' closed' if self._closed else ''}>"
 
-    def post(self, body: bytes) -> None:
-        """Store the lines of one table in one transaction. Blocks.
+    async def post(self, body: bytes) -> None:
+        """Store the lines of one table in one transaction.
 
         Raises:
-            StoreError: The server refuses them; nothing was stored.
-            OSError: The server cannot be reached, or went away.
+            StoreError: Nothing of it counts as stored.
         """
-        connection = self._take()
-        if connection is not None:
+        deadline, pause = asyncio.get_running_loop().time() + self._retry, _FIRST_PAUSE
+        while True:
             try:
-                self._exchange(connection, body)
-            except _ENDED:
-                connection.close()
-            else:
-                return
-        self._exchange(self._connect(), body)
+                async with self._free:
+                    return await self._once(body)
+            except StoreUnavailableError:
+                wait = pause * random.uniform(0.5, 1.0)  # noqa: S311 - no secret; so that many do not come at once
+                if asyncio.get_running_loop().time() + wait >= deadline:
+                    raise
+            await asyncio.sleep(wait)
+            pause = min(2 * pause, _LONGEST_PAUSE)
 
-    def _exchange(self, connection: http.client.HTTPConnection, body: bytes) -> None:
+    async def _once(self, body: bytes) -> None:
+        """Send one request; raises what the server's answer, or its absence, means."""
+        request = b"%b%d\r\n\r\n%b" % (self._head, len(body), body)
         try:
-            connection.request("POST", "/write?precision=u", body, self._headers)
-            answer = connection.getresponse()
-            said = answer.read()
-        except http.client.HTTPException as error:
-            connection.close()
-            if isinstance(error, _ENDED):
-                raise
+            async with asyncio.timeout(self._seconds):
+                status, said = await self._exchanged(request)
+        except CutOffError as error:
             raise StoreUnavailableError(
-                "the server's answer over HTTP was cut off; repeating the write is safe",
+                "the server ended the connection before its answer was complete; repeating the write is safe",
                 backend=self._backend,
             ) from error
+        except DRIVER_ERRORS as error:
+            raise translate(error, self._backend) from error
+        if status not in {200, 204}:
+            raise refused(status, said, self._backend)
+
+    async def _exchanged(self, request: bytes) -> tuple[int, bytes]:
+        kept = self._take()
+        if kept is not None:
+            try:
+                return await self._over(kept, request)
+            except CutOffError as error:
+                if error.begun:
+                    raise
+                # The server ended a kept connection meanwhile; a fresh one tells whether it is there.
+        return await self._over(await self._connect(), request)
+
+    async def _over(self, exchange: Exchange, request: bytes) -> tuple[int, bytes]:
+        try:
+            answer = await exchange.ask(request)
         except BaseException:
-            connection.close()
+            exchange.abort()
             raise
-        if answer.status not in {200, 204}:
-            connection.close()
-            raise refused(answer.status, said, self._backend)
-        with self._lock:
-            if not self._closed:
-                self._idle.append(connection)
-                return
-        connection.close()
+        if exchange.reusable and answer[0] in {200, 204} and not self._closed:
+            self._idle.append(exchange)
+        else:
+            exchange.close()
+        return answer
 
-    def _take(self) -> http.client.HTTPConnection | None:
-        with self._lock:
-            return self._idle.pop() if self._idle else None
+    def _take(self) -> Exchange | None:
+        while self._idle:
+            exchange = self._idle.pop()
+            if exchange.reusable:
+                return exchange
+            exchange.close()
+        return None
 
-    def _connect(self) -> http.client.HTTPConnection:
-        host, port = self._address.host, self._address.port
-        if self._context is not None:
-            return http.client.HTTPSConnection(host, port, timeout=self._seconds, context=self._context)
-        return http.client.HTTPConnection(host, port, timeout=self._seconds)
+    async def _connect(self) -> Exchange:
+        if self._closed:
+            raise StoreUnavailableError("the store is closed; open the gateway again", backend=self._backend)
+        _, exchange = await asyncio.get_running_loop().create_connection(
+            Exchange, self._address.host, self._address.port, ssl=self._context
+        )
+        self._open.add(exchange)
+        exchange.ended.add_done_callback(lambda _: self._open.discard(exchange))
+        return exchange
 
-    def close(self) -> None:
-        """Close the connections that nobody uses; the others are closed when their request has ended."""
-        with self._lock:
-            self._closed = True
-            idle, self._idle = self._idle, []
-        for connection in idle:
-            with contextlib.suppress(OSError):
-                connection.close()
+    async def close(self) -> None:
+        """Close all connections; nothing may be under way."""
+        self._closed = True
+        left = list(self._open)
+        for exchange in left:
+            exchange.close()
+        await asyncio.gather(*(exchange.ended for exchange in left))

@@ -4,27 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
 from decimal import Decimal
-from typing import Any, Final, TypeVar
+from functools import partial
+from typing import Any, Final, NamedTuple, TypeVar
 
 from gateway.backend import GroupSummary, RangeDigest, Summarize
-from gateway.query import Query, ReadRange, matches, position_of
+from gateway.query import Condition, Query, ReadRange, matches, position_of
 from gateway.records.codec import Value
 from gateway.records.kind import KindSpec
 from gateway.records.row import Key, Row
 from gateway_questdb.connections import Readers
 from gateway_questdb.layout import Form, Layout
+from gateway_questdb.listings import by_time, page, pushable
+from gateway_questdb.lookups import by_keys, origin_of_tenant
 from gateway_questdb.origins import Origin
-from gateway_questdb.statements import (
-    Statement,
-    by_keys,
-    by_time,
-    digest_of_range,
-    origin_of_tenant,
-    page,
-    pushable,
-    summary,
-)
+from gateway_questdb.rivals import Rivals
+from gateway_questdb.statements import Statement
 from gateway_questdb.tables import Tables
+from gateway_questdb.totals import digest_of_range, summary
 from gateway_questdb.values import LEAST_LONG, decoder, money_of
 from gateway_questdb.waiting import Waiting
 from gateway_questdb.writing import KEYS_AT_ONCE, parts
@@ -34,6 +30,20 @@ __all__ = ["Answers", "in_order"]
 T = TypeVar("T")
 _FEWEST: Final = 100
 """Rows of a page at least, where some of them are sorted out here."""
+
+
+class Stretch(NamedTuple):
+    """Versions of rows in a stretch of time.
+
+    Attributes:
+        rows: All of them.
+        more: Whether there may be more behind it.
+        unsure: Conditions that the rows must be tested for again.
+    """
+
+    rows: list[Row]
+    more: bool
+    unsure: tuple[Condition, ...]
 
 
 class Answers:
@@ -49,6 +59,7 @@ class Answers:
         self._tables = tables
         self._readers = readers
         self._waiting = waiting
+        self._rivals = Rivals(readers)
         self._origins: dict[tuple[KindSpec, str], Origin] = {}
 
     async def layout(self, kind: KindSpec) -> Layout:
@@ -85,8 +96,15 @@ class Answers:
 
     async def get(self, kind: KindSpec, tenant: str, keys: Sequence[Key]) -> list[Row | None]:
         """Return the rows of keys, in their order."""
-        layout = await self.layout(kind)
-        decode, found = decoder(layout, tenant), {}
+        layout = self._tables[kind]
+
+        async def ask() -> list[Row | None]:
+            return await self._get(layout, tenant, keys)
+
+        return await (ask() if self._waiting is None else self._waiting.after(layout.table, ask))
+
+    async def _get(self, layout: Layout, tenant: str, keys: Sequence[Key]) -> list[Row | None]:
+        decode, found = decoder(layout, tenant), dict[Key, Row]()
         for some in parts(list(dict.fromkeys(keys)), KEYS_AT_ONCE):
             for answer in await self._readers.fetch(by_keys(layout, tenant, some)):
                 row = decode(answer)
@@ -100,8 +118,8 @@ class Answers:
 
     async def page(self, layout: Layout, query: Query, origin: Origin) -> list[Row]:
         """Return a page of rows, taking the tenant's rows for what they are at worst."""
-        if layout.log and origin is not Origin.LOOSE and pushable(layout, query, origin):
-            return await self._timed_page(layout, query)
+        if layout.log and pushable(layout, query, min(origin, Origin.DATED)):
+            return await self._timed_page(layout, query, origin)
         decode, after = decoder(layout, query.tenant), query.after
         kept: list[Row] = []
         while True:
@@ -116,31 +134,46 @@ class Answers:
                 return kept[: query.limit]
             after = rows[-1].position
 
-    async def _timed_page(self, layout: Layout, query: Query) -> list[Row]:
-        """Return a page of rows all of whose versions lie at one instant.
+    async def _timed_page(self, layout: Layout, query: Query, origin: Origin) -> list[Row]:
+        """Return a page of rows of which no other version matters but loose ones and those at their own instant.
 
         The server gives them by time without sorting, and ends with the limit. What is left to do here are the ties:
         the last instant is fetched as a whole, and within each the latest versions are chosen and sorted.
         """
-        decode, at = decoder(layout, query.tenant), query.kind.index(layout.designated)
         kept: list[Row] = []
-        after, most = query.after, query.limit + 1
+        after = query.after
         while True:
-            statement = by_time(layout, query, after, most)
-            rows = [decode(answer) for answer in await self._readers.fetch(statement)]
-            more = len(rows) == most
-            if more:
-                instant = rows[-1].values[at]
-                assert isinstance(instant, int), "a log row has a time"  # noqa: S101 - for the type
-                last = await self._readers.fetch(by_time(layout, query, after, None, instant))
-                rows = [row for row in rows if row.values[at] != instant] + [
-                    decode(answer) for answer in last
-                ]
+            read = partial(self._stretch, layout, query, after)
+            if origin is Origin.LOOSE:
+                found, rows = await self._rivals.without_beaten(layout, query.tenant, read, _in_stretch)
+            else:
+                found = await read()
+                rows = _in_stretch(found)
             rows = in_order(rows, descending=query.descending)
-            kept += [row for row in rows if all(matches(one, row) for one in statement.unsure)]
-            if not more or len(kept) >= query.limit:
+            kept += [
+                row
+                for row in rows
+                if (query.include_deleted or not row.deleted)
+                and all(matches(one, row) for one in found.unsure)
+            ]
+            if not found.more or len(kept) >= query.limit:
                 return kept[: query.limit]
-            after = rows[-1].position
+            farthest = min if query.descending else max
+            after = farthest(found.rows, key=position_of).position
+
+    async def _stretch(self, layout: Layout, query: Query, after: Key | None) -> Stretch:
+        """Return all versions of rows from a place on, a few more than a page, up to the end of an instant."""
+        decode, at = decoder(layout, query.tenant), query.kind.index(layout.designated)
+        most = query.limit + 1
+        statement = by_time(layout, query, after, most)
+        rows = [decode(answer) for answer in await self._readers.fetch(statement)]
+        if len(rows) < most:
+            return Stretch(rows, False, statement.unsure)
+        instant = rows[-1].values[at]
+        assert isinstance(instant, int), "a log row has a time"  # noqa: S101 - for the type
+        last = await self._readers.fetch(by_time(layout, query, after, None, instant))
+        rows = [row for row in rows if row.values[at] != instant] + [decode(answer) for answer in last]
+        return Stretch(rows, True, statement.unsure)
 
     async def summarize(self, request: Summarize) -> list[GroupSummary]:
         """Count live rows by group."""
@@ -175,6 +208,11 @@ class Answers:
     async def fetch(self, statement: Statement) -> Sequence[Sequence[Any]]:
         """Return the rows of a statement."""
         return await self._readers.fetch(statement)
+
+
+def _in_stretch(stretch: Stretch) -> list[Row]:
+    """Return the latest version of each row in a stretch."""
+    return in_order(stretch.rows, descending=False)
 
 
 def in_order(rows: Sequence[Row], *, descending: bool) -> list[Row]:

@@ -12,10 +12,10 @@ from typing import Any, Final
 
 from gateway.candles import Bar, Sample, Sampler
 from gateway.query import Query, following
+from gateway_questdb.bars import bars, ties
 from gateway_questdb.layout import Layout
 from gateway_questdb.origins import Origin
 from gateway_questdb.reads import Answers
-from gateway_questdb.statements import bars, ties
 
 __all__ = ["Sampling", "mended"]
 

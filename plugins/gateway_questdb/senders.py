@@ -11,7 +11,7 @@ import contextlib
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from questdb import Sender, TimestampMicros
 
@@ -21,6 +21,7 @@ from gateway_questdb.values import Line
 
 __all__ = ["Senders"]
 
+Result = TypeVar("Result")
 _KEPT: Final = 16
 
 
@@ -66,8 +67,8 @@ class Senders:
         """
         await self.in_thread(lambda: self._with_sender(work))
 
-    async def in_thread(self, work: Callable[[], None]) -> None:
-        """Do something that blocks, in one of the threads.
+    async def in_thread(self, work: Callable[[], Result]) -> Result:
+        """Do something that blocks, in one of the threads, and return what comes of it.
 
         Raises:
             StoreError: It failed.
@@ -75,7 +76,7 @@ class Senders:
         if self._closed:
             raise self._gone()
         try:
-            await asyncio.get_running_loop().run_in_executor(self._threads, work)
+            return await asyncio.get_running_loop().run_in_executor(self._threads, work)
         except DRIVER_ERRORS as error:
             raise translate(error, self._instance) from error
 

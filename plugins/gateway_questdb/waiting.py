@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, TypeVar
 
 from gateway.errors import StoreTimeoutError
 from gateway_questdb.connections import Readers
@@ -20,6 +20,8 @@ from gateway_questdb.errors import suspended
 from gateway_questdb.statements import Statement
 
 __all__ = ["TableState", "Waiting"]
+
+Answer = TypeVar("Answer")
 
 _FIRST_PAUSE: Final = 0.001
 _LONGEST_PAUSE: Final = 0.05
@@ -66,6 +68,8 @@ class Waiting:
         self._next: asyncio.Task[dict[str, TableState]] | None = None
         self._wanted: set[str] = set()
         self._free = asyncio.Lock()
+        # How far each table was applied at the last look, and whether it was no further than at the one before.
+        self._known: dict[str, tuple[int, bool]] = {}
 
     async def look(self, tables: Sequence[str]) -> dict[str, TableState]:
         """Return how far tables are, by a query that begins after this call; tables that are not there are left out.
@@ -92,6 +96,43 @@ class Waiting:
             for name, stopped, applied, known, tag, text in rows
         }
 
+    async def after(self, table: str, ask: Callable[[], Awaitable[Answer]]) -> Answer:
+        """Return an answer in which everything can be seen that was acknowledged before this call.
+
+        Where the last two looks found a table unchanged and applied, the question is asked at the same time as the
+        next look. If that finds it unchanged as well, all that was acknowledged was applied before the question was
+        asked. Otherwise it is asked once more, after waiting.
+
+        Args:
+            table: The table that is read.
+            ask: Asks; may be called twice.
+
+        Raises:
+            StoreError: As for `applied`, or raised by `ask`.
+        """
+        known, still = self._known.get(table, (-1, False))
+        if still:
+            looking = asyncio.ensure_future(self.look([table]))
+            try:
+                answer = await ask()
+            finally:
+                states = await looking
+            state = states.get(table)
+            if state is not None and not state.suspended and state.applied == state.acknowledged == known:
+                return answer
+            known = -1
+        state = await self._applied(table)
+        if state is not None:
+            unchanged = state.applied == state.acknowledged == known
+            self._known[table] = (state.applied, unchanged)
+        return await ask()
+
+    async def _applied(self, table: str) -> TableState | None:
+        """Wait as `applied` does, and return how far the table was at the first look; None if it is not there."""
+        states = await self.look([table])
+        await self._until(states)
+        return states.get(table)
+
     async def applied(self, tables: Sequence[str]) -> None:
         """Return once everything that was acknowledged before this call can be read.
 
@@ -99,7 +140,10 @@ class Waiting:
             StoreTimeoutError: It could not within the time that settings allow.
             StoreError: A table is suspended, or the server could not answer.
         """
-        states = await self.look(tables)
+        await self._until(await self.look(tables))
+
+    async def _until(self, states: dict[str, TableState]) -> None:
+        """Return once tables are as far as these states say that they are acknowledged."""
         missing = self._missing(states, {name: state.acknowledged for name, state in states.items()})
         if not missing:
             return

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
+from collections.abc import Coroutine, Iterator, Mapping, Sequence
 from typing import Any, Final, TypeVar
 
 from gateway.backend import Step, WriteReceipt
@@ -13,25 +13,26 @@ from gateway.columns import ColumnBatch
 from gateway.errors import GatewayError
 from gateway.records.kind import KindSpec
 from gateway.records.row import Key, Row
+from gateway.unfinished import outlives
 from gateway_questdb.connections import Readers
 from gateway_questdb.errors import suspended
 from gateway_questdb.groups import Begun, Groups
 from gateway_questdb.layout import Layout
-from gateway_questdb.lines import lines_of, simple
-from gateway_questdb.plans import Plan, Stamp, keys_to_compare, plan_of, requests_of, without_losers
+from gateway_questdb.lines import simple, text_of
+from gateway_questdb.lookups import stamps_of
+from gateway_questdb.plans import Plan, Stamp, keys_to_compare, logs_of, plan_of, requests_of, without_losers
 from gateway_questdb.posts import Posts
 from gateway_questdb.senders import Senders
-from gateway_questdb.statements import stamps_of
 from gateway_questdb.tables import Tables
-from gateway_questdb.values import LEAST_LONG, Line, encoder
+from gateway_questdb.values import LEAST_LONG, encoder
 from gateway_questdb.waiting import Waiting
 
 __all__ = ["KEYS_AT_ONCE", "Writer", "parts"]
 
 KEYS_AT_ONCE: Final = 200
 """Keys in one question."""
-_MANY: Final = 8
-"""Rows of one request from which on they are written by column."""
+_MANY: Final = 2_000
+"""Rows of one request from which on their lines are written in a thread, so that others get to run meanwhile."""
 _LOOK_EVERY: Final = 1.0
 """Seconds after which a write looks again whether its table is suspended."""
 _AFTERWARDS: Final = 10.0
@@ -47,8 +48,8 @@ class Writer:
 
     Args:
         tables: Layouts of all kinds.
-        senders: To write with.
-        posts: To write many rows with.
+        senders: To write with what needs the official client, and threads.
+        posts: To write rows with that lines can hold.
         readers: To look up what is stored.
         waiting: To look at the tables.
         groups: Where groups over several tables are written down.
@@ -92,7 +93,11 @@ class Writer:
         task = asyncio.ensure_future(work)
         self._running.add(task)
         task.add_done_callback(self._ended)
-        return await asyncio.shield(task)
+        try:
+            return await asyncio.shield(task)
+        except asyncio.CancelledError:
+            outlives(task)
+            raise
 
     def _ended(self, task: asyncio.Task[WriteReceipt]) -> None:
         self._running.discard(task)
@@ -104,13 +109,17 @@ class Writer:
             return await work
 
     async def _write(self, steps: Sequence[Step]) -> WriteReceipt:
+        logs = logs_of(steps)
+        if logs is not None:
+            await self._store({kind: list(parts(rows, self._most)) for kind, rows in logs.items()})
+            return WriteReceipt()
         plan = plan_of(steps)
         for rows in plan.steps.values():
             for row in rows:
                 self._tables[row.kind]  # refuses what nobody registered before anything is stored
         plan = without_losers(plan, await self._stored(plan))
         begun = await self._begin(plan)
-        await self._store(requests_of(plan, self._most), encoded=begun is not None)
+        await self._store(requests_of(plan, self._most))
         if begun is not None:
             await self._finish([begun])
         return WriteReceipt(superseded=plan.superseded)
@@ -139,25 +148,27 @@ class Writer:
             encoder(self._tables[row.kind])(row)  # what cannot be stored is refused before anything is
         return await self._groups.begin(rows)
 
-    async def _store(
-        self, requests: Mapping[KindSpec, Sequence[Sequence[Row]]], *, encoded: bool = False
-    ) -> None:
+    async def _store(self, requests: Mapping[KindSpec, Sequence[Sequence[Row]]]) -> None:
         """Store rows, a transaction a request, and look whether their tables take them in."""
-        sends: list[Coroutine[Any, Any, None]] = []
-        for kind, several in requests.items():
-            layout = self._tables[kind]
-            for rows in several:
-                columns = None if encoded or len(rows) < _MANY else columns_of(rows)
-                if columns is not None and simple(layout):
-                    sends.append(self._senders.in_thread(self._post(layout, columns)))
-                else:
-                    lines = _ready(layout, rows) if encoded else _lines(layout, rows)
-                    sends.append(self._senders.send(layout.table, lines))
-        looks = self._due([self._tables[kind].table for kind in requests])
-        await _all([*sends, self._look(looks)] if looks else sends)
+        layouts = [
+            self._tables[kind] for kind in requests
+        ]  # refuses what nobody registered before anything is stored
+        due = self._due([layout.table for layout in layouts])
+        sends = [
+            self._send(layout, rows)
+            for layout, several in zip(layouts, requests.values(), strict=True)
+            for rows in several
+        ]
+        await _all([*sends, self._look(due)] if due else sends)
 
-    def _post(self, layout: Layout, batch: ColumnBatch) -> Callable[[], None]:
-        return lambda: self._posts.post(lines_of(layout, batch))
+    async def _send(self, layout: Layout, rows: Sequence[Row]) -> None:
+        if not simple(layout):
+            encode = encoder(layout)
+            await self._senders.send(layout.table, lambda: [encode(row) for row in rows])
+        elif len(rows) < _MANY:
+            await self._posts.post(text_of(layout, rows))
+        else:
+            await self._posts.post(await self._senders.in_thread(lambda: text_of(layout, rows)))
 
     async def write_columns(self, batch: ColumnBatch) -> WriteReceipt:
         """Store rows given by column, in every respect as `write` does with the same rows.
@@ -168,15 +179,10 @@ class Writer:
         layout = self._tables[batch.kind]
         if not layout.log or not simple(layout):
             return await self.write(batch.rows())
-        return await self._to_its_end(self._in_turn(self._write_columns(layout, batch)))
+        return await self._to_its_end(self._in_turn(self._write_columns(batch)))
 
-    async def _write_columns(self, layout: Layout, batch: ColumnBatch) -> WriteReceipt:
-        sends: list[Coroutine[Any, Any, None]] = [
-            self._senders.in_thread(self._post(layout, batch[at : at + self._most]))
-            for at in range(0, len(batch), self._most)
-        ]
-        due = self._due([layout.table])
-        await _all([*sends, self._look(due)] if due else sends)
+    async def _write_columns(self, batch: ColumnBatch) -> WriteReceipt:
+        await self._store({batch.kind: list(parts(batch, self._most))})
         return WriteReceipt()
 
     def _due(self, tables: Sequence[str]) -> list[str]:
@@ -221,36 +227,13 @@ class Writer:
         """Wait for batches that are under way, and close the connections that were kept for them."""
         while self._running:
             await asyncio.wait(set(self._running))
-        self._posts.close()
-
-
-def columns_of(rows: Sequence[Row]) -> ColumnBatch | None:
-    """Return rows of one kind by column; None where they are of several tenants, or deletions are among them."""
-    kind, tenant, *_ = rows[0]
-    if any(row.deleted or row.tenant != tenant for row in rows):
-        return None
-    columns = list(zip(*[row.values for row in rows], strict=True))
-    return ColumnBatch(kind, tenant, [row.version for row in rows], [row.digest for row in rows], columns)
+        await self._posts.close()
 
 
 def parts(items: Sequence[Item], size: int) -> Iterator[Sequence[Item]]:
     """Yield a sequence in parts of at most so many."""
     for at in range(0, len(items), size):
         yield items[at : at + size]
-
-
-def _lines(layout: Layout, rows: Sequence[Row]) -> Callable[[], Sequence[Line]]:
-    return lambda: _encoded(layout, rows)
-
-
-def _ready(layout: Layout, rows: Sequence[Row]) -> Callable[[], Sequence[Line]]:
-    lines = _encoded(layout, rows)
-    return lambda: lines
-
-
-def _encoded(layout: Layout, rows: Sequence[Row]) -> list[Line]:
-    encode = encoder(layout)
-    return [encode(row) for row in rows]
 
 
 async def _all(work: Sequence[Coroutine[Any, Any, None]]) -> None:

@@ -87,6 +87,10 @@ class Address:
         )
         return f"{what}{where}/{self.database}"
 
+    def space_of(self, prefix: str) -> str:
+        """Return what tells apart the entries of one name on one server: the database, and how keys begin."""
+        return f"{self.database} {prefix}"
+
     def endpoints(self) -> tuple[Endpoint, ...]:
         """Return one endpoint for each place that the URL names.
 

@@ -53,7 +53,7 @@ class RedisCache:
         self._closed = False
         waits = (settings.connect_timeout, settings.command_timeout)
         self._servers: Servers = (
-            Cluster(address, *waits)
+            Cluster(address, self._prefix, *waits)
             if address.shape is Shape.CLUSTER
             else Master(address, self._prefix, *waits)
         )
@@ -65,45 +65,46 @@ class RedisCache:
         """Ask the servers who they are; see `Cache.contact`."""
         self._must_be_open()
         found = await self._servers.identities()
-        return Contact(incarnation_of(found), self._evicts(found), self._described(found))
+        incarnation = incarnation_of(found, self._address.space_of(self._prefix))
+        return Contact(incarnation, self._evicts(found), self._described(found))
 
     async def get(
         self, incarnation: str, names: Sequence[str], token: str, terms: Terms
     ) -> Sequence[bytes | Miss]:
         """Return values or leases; see `Cache.get`."""
-        arguments = (token, terms.lease_ms)
-        answers = await self._run(
-            incarnation, [Call(GET, self._key(name), arguments) for name in names], terms
-        )
+        call = Call(GET, [self._key(name) for name in names], (token, terms.lease_ms))
+        answers = await self._run(incarnation, call, terms)
         return [answer if isinstance(answer, bytes) else _MISSES[answer] for answer in _all(answers)]
 
     async def fill(self, incarnation: str, fills: Sequence[Fill], terms: Terms) -> Sequence[FillAnswer]:
         """Keep what was read; see `Cache.fill`."""
-        calls = [
-            Call(FILL, self._key(fill.name), (fill.token, terms.value_ms, fill.mark, fill.value))
-            for fill in fills
-        ]
-        return [_FILLS[answer] for answer in _all(await self._run(incarnation, calls, terms))]
+        own = [(fill.token, fill.mark, fill.value) for fill in fills]
+        call = Call(FILL, [self._key(fill.name) for fill in fills], (terms.value_ms,), own)
+        return [_FILLS[answer] for answer in _all(await self._run(incarnation, call, terms))]
 
     async def begin(self, incarnation: str, names: Sequence[str], token: str, terms: Terms) -> None:
         """Put up fences; see `Cache.begin`."""
-        arguments = (token, terms.fence_ms)
-        _all(await self._run(incarnation, [Call(BEGIN, self._key(name), arguments) for name in names], terms))
+        call = Call(BEGIN, [self._key(name) for name in names], (token, terms.fence_ms))
+        _all(await self._run(incarnation, call, terms))
 
     async def end(self, incarnation: str, ends: Sequence[End], terms: Terms) -> Sequence[EndAnswer]:
         """Take down fences; see `Cache.end`."""
-        answers = await self._run(incarnation, [self._ending(end, terms) for end in ends], terms)
+        answers = await self._run(incarnation, self._ending(ends, terms), terms)
         # A full server does not take a value; an end without one frees memory, and it takes that.
         full = [at for at, answer in enumerate(answers) if isinstance(answer, OutgrownError)]
         if full:
-            calls = [self._ending(ends[at]._replace(value=None), terms) for at in full]
-            for at, answer in zip(full, await self._run(incarnation, calls, terms), strict=True):
+            call = self._ending([ends[at]._replace(value=None) for at in full], terms)
+            for at, answer in zip(full, await self._run(incarnation, call, terms), strict=True):
                 answers[at] = answer
         return [_ENDS[answer] for answer in _all(answers)]
 
-    def _ending(self, end: End, terms: Terms) -> Call:
-        script, kept = (LIFT, ("", b"")) if end.value is None else (END, (terms.value_ms, end.value))
-        return Call(script, self._key(end.name), (end.token, end.mark, terms.floor_ms, *kept))
+    def _ending(self, ends: Sequence[End], terms: Terms) -> Call:
+        lifts = all(end.value is None for end in ends)
+        own = [
+            (end.token, end.mark, *(("", b"") if end.value is None else (terms.value_ms, end.value)))
+            for end in ends
+        ]
+        return Call(LIFT if lifts else END, [self._key(end.name) for end in ends], (terms.floor_ms,), own)
 
     async def health(self) -> Health:
         """Return whether the servers answer."""
@@ -126,9 +127,9 @@ class RedisCache:
         self._closed = True
         await self._servers.close()
 
-    async def _run(self, incarnation: str, calls: Sequence[Call], terms: Terms) -> list[Any]:
+    async def _run(self, incarnation: str, call: Call, terms: Terms) -> list[Any]:
         self._must_be_open()
-        return await self._servers.run(incarnation, calls, terms.probation_ms) if calls else []
+        return await self._servers.run(incarnation, call, terms.probation_ms) if call.keys else []
 
     def _key(self, name: str) -> str:
         return key_of(self._prefix, name)

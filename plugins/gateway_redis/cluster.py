@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
-from redis.asyncio.connection import AbstractConnection
 from redis.crc import key_slot
 from redis.exceptions import AskError, MovedError
 
@@ -16,7 +14,7 @@ from gateway_redis.address import Address, Place
 from gateway_redis.connecting import connect, described
 from gateway_redis.errors import DRIVER_ERRORS, translate
 from gateway_redis.identity import Identity, incarnation_of
-from gateway_redis.link import Words
+from gateway_redis.link import Link, Words, good
 from gateway_redis.node import Node
 from gateway_redis.scripts import Call
 
@@ -60,12 +58,14 @@ class Cluster:
 
     Args:
         address: Nodes to ask first.
+        prefix: How keys begin.
         connect_timeout: Seconds that connecting may take.
         timeout: Seconds within which a server must answer.
     """
 
-    def __init__(self, address: Address, connect_timeout: float, timeout: float) -> None:
+    def __init__(self, address: Address, prefix: str, connect_timeout: float, timeout: float) -> None:
         self._address = address
+        self._space = address.space_of(prefix)
         self._connect_timeout = connect_timeout
         self._timeout = timeout
         self._nodes: dict[Place, Node] = {}
@@ -82,15 +82,14 @@ class Cluster:
         await self._find()
         return self._identities
 
-    async def run(self, incarnation: str, calls: Sequence[Call], probation: int) -> list[Any]:
-        """Run scripts, each on the master that has its entry; see `Servers.run`."""
+    async def run(self, incarnation: str, call: Call, probation: int) -> list[Any]:
+        """Run a script for each entry by itself, on the master that has it; see `Servers.run`."""
         if not self._named:
             await self._find()
-        commands: list[Words] = [
-            ("EVALSHA", script.digest, 1, key, "", probation, *arguments) for script, key, arguments in calls
-        ]
-        slots = [key_slot(call.key.encode()) for call in calls]
-        answers = await self._round(incarnation, commands, slots, range(len(calls)))
+        count = len(call.keys)
+        commands = [call.command("", probation, "", slice(at, at + 1)) for at in range(count)]
+        slots = [key_slot(key.encode()) for key in call.keys]
+        answers = await self._round(incarnation, commands, slots, range(count))
         moved = [at for at, answer in enumerate(answers) if isinstance(answer, MovedError)]
         if moved:
             await self._find()
@@ -101,7 +100,9 @@ class Cluster:
             if isinstance(answer, AskError):
                 answers[at] = await self._asked(incarnation, commands[at], answer)
         where = str(self._address)
-        return [translate(answer, where) if isinstance(answer, Exception) else answer for answer in answers]
+        return [
+            translate(answer, where) if isinstance(answer, Exception) else answer[0] for answer in answers
+        ]
 
     def facts(self) -> dict[str, Any]:
         """Return facts for people."""
@@ -184,7 +185,7 @@ class Cluster:
                 owners[first : last + 1] = [place] * (last - first + 1)
         identities = await asyncio.gather(*(node.refresh() for node in self._nodes.values()))
         self._owners, self._identities = owners, tuple(identities)
-        self._named = incarnation_of(identities)
+        self._named = incarnation_of(identities, self._space)
 
     async def _slots(self) -> SlotMap:
         """Ask those who are known, then those whom the address names, until one answers."""
@@ -207,17 +208,16 @@ class Cluster:
         """Ask a server that may well be a replica, over a connection for this one question."""
         try:
             async with asyncio.timeout(self._connect_timeout):
-                connection = await connect(self._address, place, self._connect_timeout)
+                link = await connect(self._address, place, self._timeout)
                 try:
-                    await connection.send_command("CLUSTER", "SLOTS")
-                    return read_slots(await connection.read_response(timeout=math.inf), place)
+                    return read_slots(good(await link.ask(("CLUSTER", "SLOTS")))[0], place)
                 finally:
-                    await connection.disconnect(nowait=True)
+                    await link.close()
         except DRIVER_ERRORS as error:
             raise translate(error, described(place)) from error
 
     def _node(self, place: Place) -> Node:
-        async def opened() -> tuple[AbstractConnection, str]:
-            return await connect(self._address, place, self._connect_timeout), described(place)
+        async def opened() -> tuple[Link, str]:
+            return await connect(self._address, place, self._timeout), described(place)
 
         return Node(opened, "", self._connect_timeout, self._timeout)

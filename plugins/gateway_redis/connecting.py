@@ -1,35 +1,53 @@
-"""How a connection is opened: by redis-py, with the login and the protection that the address asks for."""
+"""How a connection is opened: with the login and the protection that the address asks for."""
 
 from __future__ import annotations
 
-from typing import Any
-
-from redis.asyncio.connection import AbstractConnection, Connection, SSLConnection, UnixDomainSocketConnection
+import asyncio
+import socket
+from typing import Final
 
 from gateway_redis.address import Address, Place
+from gateway_redis.link import Link, Words, good
 
 __all__ = ["connect", "described"]
 
+_PROBES: Final = {"TCP_KEEPIDLE": 60, "TCP_KEEPINTVL": 10, "TCP_KEEPCNT": 6}
+"""Seconds without traffic before the first probe and between two, and how many of them may go unanswered."""
 
-async def connect(address: Address, place: Place, timeout: float) -> AbstractConnection:
-    """Open a connection to a server of an address.
+
+async def connect(address: Address, place: Place, timeout: float) -> Link:
+    """Open a connection to a server of an address, and log in.
 
     Args:
         address: As whom, and how protected.
         place: Which server.
-        timeout: Seconds that the socket may take; the caller bounds the whole.
+        timeout: Seconds within which the server must answer. How long connecting may take is the caller's to bound.
 
     Raises:
-        RedisError: It cannot be opened, or the login is refused.
+        RedisError: The login is refused, or there is no such database.
+        OSError: It cannot be reached, or TLS failed.
+        CacheError: The connection was lost meanwhile.
     """
-    connection = _made(address, place, timeout)
+    link = Link(described(place), timeout)
+    loop = asyncio.get_running_loop()
+    host, port = place
+    if not port:
+        await loop.create_unix_connection(lambda: link, host)
+    elif address.tls is None:
+        transport, _ = await loop.create_connection(lambda: link, host, port)
+        _keep_alive(transport)
+    else:
+        # The name is what the certificate must be for; where it need not be, it still tells which one is asked for.
+        transport, _ = await loop.create_connection(
+            lambda: link, host, port, ssl=address.tls.context(), server_hostname=host
+        )
+        _keep_alive(transport)
     try:
-        await connection.connect()  # type: ignore[no-untyped-call]  # redis-py's own is not annotated
+        good(await link.ask(*_login(address)))
     except BaseException:
-        # The driver closes after its own errors, not when the caller's patience ends in the middle.
-        await connection.disconnect(nowait=True)
+        await link.close()
         raise
-    return connection
+    return link
 
 
 def described(place: Place) -> str:
@@ -38,20 +56,23 @@ def described(place: Place) -> str:
     return f"{host}:{port}" if port else host
 
 
-def _made(address: Address, place: Place, timeout: float) -> AbstractConnection:
-    arguments: dict[str, Any] = {
-        "db": address.database,
-        "username": address.login.user if address.login.password else None,
-        "password": address.login.password,
-        "protocol": 3,
-        # None: answers are awaited without a timer each; the link watches over all of them with one.
-        "socket_timeout": None,
-        "socket_connect_timeout": timeout,
-    }
-    host, port = place
-    if not port:
-        return UnixDomainSocketConnection(path=host, **arguments)
-    arguments |= {"host": host, "port": port, "socket_keepalive": True}
-    if address.tls is not None:
-        return SSLConnection(**arguments, **address.tls.arguments())
-    return Connection(**arguments)
+def _login(address: Address) -> list[Words]:
+    """Return what is said first."""
+    login = address.login
+    commands: list[Words] = []
+    if login.password is not None:
+        commands.append(("AUTH", login.user or "default", login.password))
+    if address.database:
+        commands.append(("SELECT", address.database))
+    return commands or [("PING",)]
+
+
+def _keep_alive(transport: asyncio.BaseTransport) -> None:
+    """Let the system probe a connection that is idle, since networks forget those without a word to either side."""
+    held = transport.get_extra_info("socket")
+    if held is None:
+        return
+    held.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for name, value in _PROBES.items():
+        if hasattr(socket, name):
+            held.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)

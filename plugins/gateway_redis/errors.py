@@ -6,10 +6,13 @@ import ssl
 from typing import Final
 
 from redis.exceptions import (
+    AskError,
     AuthenticationError,
     BusyLoadingError,
     ClusterDownError,
+    MovedError,
     NoPermissionError,
+    NoScriptError,
     OutOfMemoryError,
     ReadOnlyError,
     RedisError,
@@ -20,10 +23,24 @@ from redis.exceptions import TimeoutError as DriverTimeoutError
 from gateway.errors import CacheError, CacheMovedError
 from gateway.redaction import redact
 
-__all__ = ["DRIVER_ERRORS", "OutgrownError", "translate"]
+__all__ = ["DRIVER_ERRORS", "OutgrownError", "answered", "translate"]
 
 DRIVER_ERRORS: Final = (RedisError, OSError, TimeoutError, EOFError)
-"""What redis-py raises; the last three come from the network beneath it."""
+"""What servers answer, in redis-py's terms; the last three come from the network beneath it."""
+
+_REFUSALS: Final[dict[str, type[RedisError]]] = {
+    "ASK": AskError,
+    "CLUSTERDOWN": ClusterDownError,
+    "LOADING": BusyLoadingError,
+    "MOVED": MovedError,
+    "NOAUTH": AuthenticationError,
+    "NOPERM": NoPermissionError,
+    "NOSCRIPT": NoScriptError,
+    "OOM": OutOfMemoryError,
+    "READONLY": ReadOnlyError,
+    "WRONGPASS": AuthenticationError,
+}
+"""The first word of what a server refuses something with."""
 
 _MEANINGS: Final[tuple[tuple[type[BaseException], str], ...]] = (
     (
@@ -56,6 +73,15 @@ _UNKNOWN: Final = "the server refuses this, and the gateway does not know why"
 
 class OutgrownError(CacheError):
     """The server is full and does not evict; what frees memory is still taken."""
+
+
+def answered(text: str) -> RedisError:
+    """Return the driver's exception for what a server refuses something with."""
+    word, _, rest = text.partition(" ")
+    kind = _REFUSALS.get(word)
+    if kind is not None:
+        return kind(rest)
+    return AuthenticationError(text) if text.startswith("ERR AUTH ") else ResponseError(text)
 
 
 def translate(error: BaseException, where: str) -> CacheError:

@@ -81,10 +81,15 @@ def read_identity(info: bytes, where: str) -> Identity:
         ) from error
 
 
-def incarnation_of(identities: Iterable[Identity]) -> str:
+def incarnation_of(identities: Iterable[Identity], space: str) -> str:
     """Return the text that stands for these servers; it is another one as soon as anything that matters changes.
 
-    Whether they evict is part of it, so that no two processes ever trust one server differently.
+    Whether they evict is part of it, so that no two processes ever trust one server differently; and so is the space,
+    or two that keep their entries apart would take each other's fences for granted.
+
+    Args:
+        identities: The servers.
+        space: What tells apart entries of one name on one server: the database and the beginning of the keys.
     """
     parts = sorted(f"{one.run_id} {one.history} {one.life} {one.evicts}" for one in identities)
-    return blake2b("\n".join(parts).encode(), digest_size=16).hexdigest()
+    return blake2b("\n".join((space, *parts)).encode(), digest_size=16).hexdigest()

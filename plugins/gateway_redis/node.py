@@ -7,15 +7,14 @@ import random
 import secrets
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
-from typing import Any, Final
+from typing import Final
 
-from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import NoScriptError, ReadOnlyError
 
 from gateway.errors import CacheError, CacheMovedError
 from gateway_redis.errors import DRIVER_ERRORS, translate
 from gateway_redis.identity import Identity, read_identity
-from gateway_redis.link import Link, Words
+from gateway_redis.link import Answers, Link, Words, good
 from gateway_redis.scripts import ALL, LIFE, MOVED
 
 __all__ = ["LIFE_MS", "Node"]
@@ -29,7 +28,7 @@ _LONGEST_WAIT: Final = 2.0
 
 _chance = random.SystemRandom()
 
-Connect = Callable[[], Awaitable[tuple[AbstractConnection, str]]]
+Connect = Callable[[], Awaitable[tuple[Link, str]]]
 """Opens a connection to wherever the server is now, and says where that is."""
 
 
@@ -89,21 +88,20 @@ class Node:
         # Shielded: several wait for it, and the one who gives up must not end it for the others.
         return await asyncio.shield(self._connecting)
 
-    async def ask(self, *commands: Words) -> list[Any]:
+    async def ask(self, *commands: Words) -> Answers:
         """Send commands and return their answers.
 
         Raises:
             CacheError: No answer, or an error of the server.
         """
         link = await self.link()
-        futures = link.ask(*commands)
         try:
-            return [await future for future in futures]
+            return good(await link.ask(*commands))
         except DRIVER_ERRORS as error:
             raise self._noticed(error) from error
 
-    async def run(self, link: Link, commands: Sequence[Words], before: Words | None = None) -> list[Any]:
-        """Run scripts, and return an answer or an error for each.
+    async def run(self, link: Link, commands: Sequence[Words], before: Words | None = None) -> Answers:
+        """Run scripts, and return for each an answer, or the exception for what the server refused.
 
         Args:
             link: The connection that the caller made sure of.
@@ -111,16 +109,29 @@ class Node:
             before: A command to be sent before each of them.
 
         Raises:
-            CacheError: The connection is gone; nothing was sent.
+            CacheError: The connection is gone; something may have been done.
         """
-        answers = await self._all(_sent(link, commands, before))
+        answers = await _run(link, commands, before)
+        for answer in answers:
+            if answer == MOVED or isinstance(answer, NoScriptError):
+                return await self._again(link, commands, before, answers)
+        return answers
+
+    async def _again(
+        self, link: Link, commands: Sequence[Words], before: Words | None, answers: Answers
+    ) -> Answers:
+        """Mend what made the server run some of the commands not at all."""
         lost = [at for at, answer in enumerate(answers) if isinstance(answer, NoScriptError)]
         if lost:
             # Somebody has emptied the server's store of scripts.
             await self.ask(*(("SCRIPT", "LOAD", script.text) for script in ALL))
-            again = await self._all(_sent(link, [commands[at] for at in lost], before))
-            for at, answer in zip(lost, again, strict=True):
+            for at, answer in zip(lost, await _run(link, [commands[at] for at in lost], before), strict=True):
                 answers[at] = answer
+        if MOVED in answers:
+            reason = "the database was emptied, and the cache starts anew"
+            self._give_up(reason)
+            moved = CacheMovedError(f"{self._where}: {reason}")
+            answers = [moved if answer == MOVED else answer for answer in answers]
         return answers
 
     def failed(self, error: Exception) -> CacheError:
@@ -169,20 +180,6 @@ class Node:
         self.drop("the cache was closed")
         await asyncio.gather(*self._endings, return_exceptions=True)
 
-    async def _all(self, futures: list[asyncio.Future[Any]]) -> list[Any]:
-        answers: list[Any] = []
-        for future in futures:
-            try:
-                answer = await future
-            except (*DRIVER_ERRORS, CacheError) as error:
-                answer = error
-            if answer == MOVED:
-                reason = "the database was emptied, and the cache starts anew"
-                self._give_up(reason)
-                answer = CacheMovedError(f"{self._where}: {reason}")
-            answers.append(answer)
-        return answers
-
     def _noticed(self, error: BaseException) -> CacheError:
         if isinstance(error, ReadOnlyError):
             self._give_up("the server is a replica now")
@@ -216,13 +213,11 @@ class Node:
         return link
 
     async def _open(self) -> Link:
-        connection, self._where = await self._connect()
-        link = Link(connection, self._where, self._timeout)
+        link, self._where = await self._connect()
         try:
             # Before the scripts are sent: an old server would not understand them, and should be told so.
             identity = await self._look(link)
-            for future in link.ask(*(("SCRIPT", "LOAD", script.text) for script in ALL)):
-                await future
+            good(await link.ask(*(("SCRIPT", "LOAD", script.text) for script in ALL)))
             self._identity = await self._marked(link, identity)
         except BaseException:
             await link.close()
@@ -231,9 +226,7 @@ class Node:
 
     async def _look(self, link: Link) -> Identity:
         """Ask who answers."""
-        said = [
-            await one for one in link.ask(*(("INFO", name) for name in ("server", "replication", "memory")))
-        ]
+        said = good(await link.ask(*(("INFO", name) for name in ("server", "replication", "memory"))))
         identity = read_identity(b"\n".join(said), self._where)
         if identity.role != "master":
             raise CacheMovedError(f"{self._where}: the server is a replica; the cache needs the master")
@@ -243,11 +236,12 @@ class Node:
         """Ask how the database is marked, and mark it if it is not."""
         if not self._life_key or identity.evicts:
             return identity
-        (answer,) = link.ask(("EVALSHA", LIFE.digest, 1, self._life_key, secrets.token_hex(8), LIFE_MS))
-        return replace(identity, life=(await answer).decode())
+        asked = link.ask(("EVALSHA", LIFE.digest, 1, self._life_key, secrets.token_hex(8), LIFE_MS))
+        (life,) = good(await asked)
+        return replace(identity, life=life.decode())
 
 
-def _sent(link: Link, commands: Sequence[Words], before: Words | None) -> list[asyncio.Future[Any]]:
+async def _run(link: Link, commands: Sequence[Words], before: Words | None) -> Answers:
     if before is None:
-        return link.ask(*commands)
-    return link.ask(*(one for command in commands for one in (before, command)))[1::2]
+        return await link.ask(*commands)
+    return (await link.ask(*(one for command in commands for one in (before, command))))[1::2]

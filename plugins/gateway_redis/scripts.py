@@ -1,4 +1,4 @@
-"""The four operations on an entry, as Lua scripts that the server runs atomically.
+"""The four operations on entries, as Lua scripts that the server runs atomically.
 
 An entry is one hash; `gateway.cache.contract` says what it means. Its fields: `s` since; `v` value, `m` its mark, `x`
 until when; `t` lease token, `l` until when; `f` floor, `g` until when; `!TOKEN` until when a writer's fence stands,
@@ -9,8 +9,10 @@ What matters about how they are written:
 
 * `#!lua` makes a server refuse them while it is a replica, and while it is full unless the script says `allow-oom`.
   So no replica ever serves a value, and a full server still takes a writer's fence.
-* The first argument is the *life* of the database: a random text under the second key. A database that was emptied
-  has lost it, and with it fences of writes under way, so that nothing is done before everybody knows. A cluster
+* A script takes many entries, since calling it costs the server as much as what it does for an entry; in a cluster it
+  takes one.
+* The first argument is the *life* of the database: a random text under the last key. A database that was emptied has
+  lost it, and with it fences of writes under way, so that nothing is done before everybody knows. A cluster
   cannot look at two keys at once, and a server that evicts could evict this one: there the argument is empty, and
   what protects is the entries' probation.
 * An entry's expiry is only ever prolonged (`GT`), so that it outlives whatever it holds.
@@ -21,9 +23,13 @@ What matters about how they are written:
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from hashlib import sha1
+from itertools import chain
 from typing import Final, NamedTuple
+
+from gateway_redis.link import Words
 
 __all__ = ["ALL", "BEGIN", "END", "FILL", "GET", "LIFE", "LIFT", "MOVED", "Call", "Script"]
 
@@ -31,10 +37,15 @@ MOVED: Final = 9
 """What every script answers when the database's life is another; nothing was done."""
 
 _COMMON: Final = """
-local key, prob = KEYS[1], tonumber(ARGV[2])
-if ARGV[1] ~= '' and redis.call('GET', KEYS[2]) ~= ARGV[1] then return 9 end
+local prob = tonumber(ARGV[2])
+local entries = #KEYS
+if ARGV[1] ~= '' then
+  if redis.call('GET', KEYS[entries]) ~= ARGV[1] then return 9 end
+  entries = entries - 1
+end
 local clock = redis.call('TIME')
 local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
+local function later(moment) return moment and tonumber(moment) > now end
 local function ahead(moment) return moment and tonumber(moment:match('^%d+')) > now end
 local function below(one, two)
   if #one ~= #two then return #one < #two end
@@ -44,14 +55,21 @@ local function below(one, two)
   end
   return false
 end
-local function keep(ms, made)
+local function keep(key, ms, made)
   ms = math.max(ms, 2 * prob)
   if made then redis.call('PEXPIRE', key, ms) else redis.call('PEXPIRE', key, ms, 'GT') end
 end
 """
 
+_EACH: Final = """
+local answers = {}
+for at = 1, entries do answers[at] = one(KEYS[at], %d + (at - 1) * %d) end
+return answers
+"""
+"""The script's function for each entry, with the place before its own arguments."""
+
 _FENCES: Final = """
-local function standing()
+local function standing(key)
   local found, last = {}, 0
   for _, name in ipairs(redis.call('HKEYS', key)) do
     if name:sub(1, 1) == '!' then
@@ -71,92 +89,102 @@ local function shared(fence) return fence:sub(-1) == 's' end
 """
 
 _GET: Final = """
-local e = redis.call('HMGET', key, 's', 'w', 'v', 'x', 'l')
-local lease = tonumber(ARGV[4])
-if not e[1] then
-  if prob > 0 then
-    redis.call('HSET', key, 's', now)
-    keep(lease, true)
-    return 3
+local token, lease = ARGV[3], tonumber(ARGV[4])
+local function one(key)
+  local e = redis.call('HMGET', key, 's', 'w', 'v', 'x', 'l')
+  if not e[1] then
+    if prob > 0 then
+      redis.call('HSET', key, 's', now)
+      keep(key, lease, true)
+      return 3
+    end
+    redis.call('HSET', key, 's', now, 't', token, 'l', now + lease)
+    keep(key, lease, true)
+    return 1
   end
-  redis.call('HSET', key, 's', now, 't', ARGV[3], 'l', now + lease)
-  keep(lease, true)
+  if prob > 0 and redis.call('PTTL', key) < 2 * prob then redis.call('PEXPIRE', key, 3 * prob) end
+  if later(e[2]) then return 3 end
+  if prob > 0 and now - tonumber(e[1]) < prob then return 3 end
+  if e[3] and later(e[4]) then return e[3] end
+  if later(e[5]) then return 2 end
+  redis.call('HSET', key, 't', token, 'l', now + lease)
+  keep(key, lease)
   return 1
 end
-if prob > 0 and redis.call('PTTL', key) < 2 * prob then redis.call('PEXPIRE', key, 3 * prob) end
-if ahead(e[2]) then return 3 end
-if prob > 0 and now - tonumber(e[1]) < prob then return 3 end
-if e[3] and ahead(e[4]) then return e[3] end
-if ahead(e[5]) then return 2 end
-redis.call('HSET', key, 't', ARGV[3], 'l', now + lease)
-keep(lease)
-return 1
 """
 
 _FILL: Final = """
-local e = redis.call('HMGET', key, 't', 'l', 'w', 'f', 'g')
-if e[1] ~= ARGV[3] then return 0 end
-redis.call('HDEL', key, 't', 'l')
-if not ahead(e[2]) or ahead(e[3]) then return 0 end
-if ahead(e[5]) and below(ARGV[5], e[4]) then return 0 end
-redis.call('HSET', key, 'v', ARGV[6], 'm', ARGV[5], 'x', now + tonumber(ARGV[4]))
-keep(tonumber(ARGV[4]))
-return 1
+local lasts = tonumber(ARGV[3])
+local function one(key, own)
+  local token, mark, value = ARGV[own + 1], ARGV[own + 2], ARGV[own + 3]
+  local e = redis.call('HMGET', key, 't', 'l', 'w', 'f', 'g')
+  if e[1] ~= token then return 0 end
+  redis.call('HDEL', key, 't', 'l')
+  if not later(e[2]) or later(e[3]) then return 0 end
+  if later(e[5]) and below(mark, e[4]) then return 0 end
+  redis.call('HSET', key, 'v', value, 'm', mark, 'x', now + lasts)
+  keep(key, lasts)
+  return 1
+end
 """
 
 _BEGIN: Final = """
-local own = '!' .. ARGV[3]
-local e = redis.call('HMGET', key, 's', 'w', own)
-local fence = string.format('%.0f', now + tonumber(ARGV[4]))
-if e[1] then
-  redis.call('HDEL', key, 'v', 'm', 'x', 't', 'l')
-else
-  redis.call('HSET', key, 's', now)
-end
-if e[2] then
-  if ahead(e[3]) and shared(e[3]) then fence = fence .. 's' end
-  redis.call('HSET', key, own, fence)
-  local found = standing()
-  if next(found, next(found)) then
-    for name, one in pairs(found) do
-      if not shared(one) then redis.call('HSET', key, name, one .. 's') end
-    end
+local own, lasts = '!' .. ARGV[3], tonumber(ARGV[4])
+local function one(key)
+  local e = redis.call('HMGET', key, 's', 'w', own)
+  local fence = string.format('%.0f', now + lasts)
+  if e[1] then
+    redis.call('HDEL', key, 'v', 'm', 'x', 't', 'l')
+  else
+    redis.call('HSET', key, 's', now)
   end
-else
-  redis.call('HSET', key, own, fence, 'w', fence)
+  if e[2] then
+    if ahead(e[3]) and shared(e[3]) then fence = fence .. 's' end
+    redis.call('HSET', key, own, fence)
+    local found = standing(key)
+    if next(found, next(found)) then
+      for name, moment in pairs(found) do
+        if not shared(moment) then redis.call('HSET', key, name, moment .. 's') end
+      end
+    end
+  else
+    redis.call('HSET', key, own, fence, 'w', fence)
+  end
+  keep(key, lasts, not e[1])
+  return 0
 end
-keep(tonumber(ARGV[4]), not e[1])
-return 0
 """
 
 _END: Final = """
-local own, mark = '!' .. ARGV[3], ARGV[4]
-local e = redis.call('HMGET', key, 's', own, 'f', 'g')
-local there, since = ahead(e[2]), tonumber(e[1] or now)
-if not e[1] and mark == '' then return 2 end
-local alone = there and not shared(e[2])
-if alone then
-  redis.call('HDEL', key, own, 'w')
-elseif e[1] then
-  redis.call('HDEL', key, own)
-  if not there then redis.call('HDEL', key, 'v', 'm', 'x', 't', 'l') end
-  standing()
+local floor_lasts = tonumber(ARGV[3])
+local function one(key, at)
+  local own, mark, lasts, value = '!' .. ARGV[at + 1], ARGV[at + 2], ARGV[at + 3], ARGV[at + 4]
+  local e = redis.call('HMGET', key, 's', own, 'f', 'g')
+  local there, since = ahead(e[2]), tonumber(e[1] or now)
+  if not e[1] and mark == '' then return 2 end
+  local alone = there and not shared(e[2])
+  if alone then
+    redis.call('HDEL', key, own, 'w')
+  elseif e[1] then
+    redis.call('HDEL', key, own)
+    if not there then redis.call('HDEL', key, 'v', 'm', 'x', 't', 'l') end
+    standing(key)
+  end
+  if mark == '' then return there and 0 or 2 end
+  local lower = later(e[4]) and below(mark, e[3])
+  local floor = floor_lasts
+  local words = {'f', lower and e[3] or mark, 'g', now + floor}
+  local stored = lasts ~= '' and alone and not lower and now - since >= prob
+  if not e[1] then words[5], words[6] = 's', now end
+  if stored then
+    for place, word in ipairs({'v', value, 'm', mark, 'x', now + tonumber(lasts)}) do words[4 + place] = word end
+    floor = math.max(floor, tonumber(lasts))
+  end
+  redis.call('HSET', key, unpack(words))
+  keep(key, floor, not e[1])
+  if not there then return 2 end
+  return stored and 1 or 0
 end
-if mark == '' then return there and 0 or 2 end
-local lower = ahead(e[4]) and below(mark, e[3])
-local floor = tonumber(ARGV[5])
-local words = {'f', lower and e[3] or mark, 'g', now + floor}
-local stored = ARGV[6] ~= '' and alone and not lower and now - since >= prob
-if not e[1] then words[5], words[6] = 's', now end
-if stored then
-  local lasts = tonumber(ARGV[6])
-  for at, word in ipairs({'v', ARGV[7], 'm', mark, 'x', now + lasts}) do words[4 + at] = word end
-  floor = math.max(floor, lasts)
-end
-redis.call('HSET', key, unpack(words))
-keep(floor, not e[1])
-if not there then return 2 end
-return stored and 1 or 0
 """
 
 _LIFE: Final = """
@@ -192,21 +220,21 @@ class Script:
 _PLAIN: Final = "#!lua"
 _WHEN_FULL: Final = "#!lua flags=allow-oom"
 
-GET: Final = Script("get", f"{_PLAIN}{_COMMON}{_GET}")
-"""Arguments: life, probation, token, lease. Answers the value, or 1 leased, 2 wait, 3 fenced."""
+GET: Final = Script("get", f"{_PLAIN}{_COMMON}{_GET}{_EACH % (4, 0)}")
+"""Arguments: token, lease. Answers the value, or 1 leased, 2 wait, 3 fenced."""
 
-FILL: Final = Script("fill", f"{_PLAIN}{_COMMON}{_FILL}")
-"""Arguments: life, probation, token, value's duration, mark, value. Answers 1 stored, 0 refused."""
+FILL: Final = Script("fill", f"{_PLAIN}{_COMMON}{_FILL}{_EACH % (3, 3)}")
+"""Arguments: value's duration; for each entry token, mark, value. Answers 1 stored, 0 refused."""
 
-BEGIN: Final = Script("begin", f"{_WHEN_FULL}{_COMMON}{_FENCES}{_BEGIN}")
-"""Arguments: life, probation, token, fence. Answers 0."""
+BEGIN: Final = Script("begin", f"{_WHEN_FULL}{_COMMON}{_FENCES}{_BEGIN}{_EACH % (4, 0)}")
+"""Arguments: token, fence. Answers 0."""
 
-END: Final = Script("end", f"{_PLAIN}{_COMMON}{_FENCES}{_END}")
-"""Arguments: life, probation, token, mark, floor, value's duration or empty, value. Answers 1 stored, 0 lifted, 2
+END: Final = Script("end", f"{_PLAIN}{_COMMON}{_FENCES}{_END}{_EACH % (3, 4)}")
+"""Arguments: floor; for each entry token, mark, value's duration or empty, value. Answers 1 stored, 0 lifted, 2
 lost."""
 
-LIFT: Final = Script("lift", f"{_WHEN_FULL}{_COMMON}{_FENCES}{_END}")
-"""The same for an end without a value: it frees memory, so a full server takes it."""
+LIFT: Final = Script("lift", f"{_WHEN_FULL}{_COMMON}{_FENCES}{_END}{_EACH % (3, 4)}")
+"""The same for ends without a value: it frees memory, so a full server takes it."""
 
 LIFE: Final = Script("life", f"{_WHEN_FULL}{_LIFE}")
 """One key; arguments: a new life, its duration. Answers the life of the database, a new one if it had none."""
@@ -214,16 +242,36 @@ LIFE: Final = Script("life", f"{_WHEN_FULL}{_LIFE}")
 ALL: Final = (GET, FILL, BEGIN, END, LIFT, LIFE)
 """Every script, to be loaded when a connection is made."""
 
+Arguments = tuple[str | bytes | int, ...]
+
 
 class Call(NamedTuple):
-    """A script for one entry.
+    """A script for some entries, each of which is one step of the server's, but for a cluster, where each is alone.
 
     Attributes:
         script: Which.
-        key: The entry's.
-        arguments: What follows life and probation.
+        keys: The entries'.
+        shared: Arguments for all of them.
+        own: Arguments of each of them, in their order; empty if there are none.
     """
 
     script: Script
-    key: str
-    arguments: tuple[str | bytes | int, ...]
+    keys: Sequence[str]
+    shared: Arguments
+    own: Sequence[Arguments] = ()
+
+    def command(self, life: str, probation: int, life_key: str, chosen: slice) -> Words:
+        """Return the words that run it.
+
+        Args:
+            life: Of the database; empty where no mark is kept.
+            probation: Milliseconds.
+            life_key: Where the mark is kept.
+            chosen: For which of the entries.
+        """
+        keys = self.keys[chosen]
+        marks = (life_key,) if life else ()
+        own = chain.from_iterable(self.own[chosen])
+        return (
+            "EVALSHA", self.script.digest, len(keys) + len(marks), *keys, *marks, life, probation, *self.shared, *own
+        )  # fmt: skip

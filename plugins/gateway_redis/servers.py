@@ -6,7 +6,6 @@ import asyncio
 from collections.abc import Sequence
 from typing import Any, Final, Protocol
 
-from redis.asyncio.connection import AbstractConnection
 from redis.asyncio.retry import Retry
 from redis.asyncio.sentinel import Sentinel
 from redis.backoff import NoBackoff
@@ -16,12 +15,15 @@ from gateway_redis.address import Address, Place
 from gateway_redis.connecting import connect, described
 from gateway_redis.errors import DRIVER_ERRORS
 from gateway_redis.identity import Identity, incarnation_of
+from gateway_redis.link import Link
 from gateway_redis.node import Node
 from gateway_redis.scripts import Call
 
 __all__ = ["Master", "Servers", "find_master"]
 
 LIFE: Final = "life"
+ENTRIES: Final = 64
+"""Entries of one script at most: nobody else is served while it runs."""
 
 SENTINEL_PERIOD: Final = 1.0
 """Seconds between two questions to the sentinels while the master they named answers."""
@@ -38,17 +40,17 @@ class Servers(Protocol):
         """
         ...
 
-    async def run(self, incarnation: str, calls: Sequence[Call], probation: int) -> list[Any]:
-        """Run scripts, those for one entry in their order, and return an answer or a `CacheError` for each.
+    async def run(self, incarnation: str, call: Call, probation: int) -> list[Any]:
+        """Run a script, for its entries in their order, and return an answer or a `CacheError` for each of them.
 
         Args:
             incarnation: Which servers are meant.
-            calls: What to run.
+            call: What to run.
             probation: Milliseconds.
 
         Raises:
             CacheMovedError: Other servers answer; nothing was done.
-            CacheError: None can be reached; nothing was done.
+            CacheError: None can be reached, or the connection was lost meanwhile.
         """
         ...
 
@@ -74,7 +76,9 @@ class Master:
     def __init__(self, address: Address, prefix: str, connect_timeout: float, timeout: float) -> None:
         self._address = address
         self._timeout = connect_timeout
+        self._patience = timeout
         self._life_key = f"{prefix}:{LIFE}"
+        self._space = address.space_of(prefix)
         self._node = Node(self._connect, self._life_key, connect_timeout, timeout)
         self._place: Place | None = None
         self._asked_at = 0.0
@@ -104,23 +108,25 @@ class Master:
         if place != self._place:
             self._node.drop("the sentinels name another master")
 
-    async def run(self, incarnation: str, calls: Sequence[Call], probation: int) -> list[Any]:
-        """Run scripts; see `Servers.run`."""
-        link = await self._node.link()
-        identity = self._node.identity
+    async def run(self, incarnation: str, call: Call, probation: int) -> list[Any]:
+        """Run a script; see `Servers.run`."""
+        node = self._node
+        link = await node.link()
+        identity = node.identity
         if identity is None or self._incarnation(identity) != incarnation:
-            raise CacheMovedError(f"{self._node.where}: another server answers than the one that was meant")
+            raise CacheMovedError(f"{node.where}: another server answers than the one that was meant")
         # The mark protects entries that are trusted at once; those on probation need none.
-        keys = (identity.life, 0) if probation <= 0 else ("", probation)
-        names = (self._life_key,) if probation <= 0 else ()
-        answers = await self._node.run(
-            link,
-            [
-                ("EVALSHA", script.digest, 1 + len(names), key, *names, *keys, *arguments)
-                for script, key, arguments in calls
-            ],
-        )
-        return [self._node.failed(answer) if isinstance(answer, Exception) else answer for answer in answers]
+        life = identity.life if probation <= 0 else ""
+        count = len(call.keys)
+        parts = [slice(first, min(first + ENTRIES, count)) for first in range(0, count, ENTRIES)]
+        found: list[Any] = []
+        commands = [call.command(life, probation, self._life_key, part) for part in parts]
+        for part, answer in zip(parts, await node.run(link, commands), strict=True):
+            if isinstance(answer, Exception):
+                found += [node.failed(answer)] * (part.stop - part.start)
+            else:
+                found += answer
+        return found
 
     def facts(self) -> dict[str, Any]:
         """Return facts for people."""
@@ -132,15 +138,15 @@ class Master:
 
     def _incarnation(self, identity: Identity) -> str:
         if identity is not self._known:
-            self._known, self._named = identity, incarnation_of((identity,))
+            self._known, self._named = identity, incarnation_of((identity,), self._space)
         return self._named
 
-    async def _connect(self) -> tuple[AbstractConnection, str]:
+    async def _connect(self) -> tuple[Link, str]:
         address = self._address
         self._place = place = (
             await find_master(address, self._timeout) if address.service else address.places[0]
         )
-        return await connect(address, place, self._timeout), described(place)
+        return await connect(address, place, self._patience), described(place)
 
 
 async def find_master(address: Address, timeout: float) -> Place:

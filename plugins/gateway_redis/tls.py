@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -39,8 +40,21 @@ class Tls:
         """Whether the server must prove who it is."""
         return self.mode != "require"
 
+    def context(self) -> ssl.SSLContext:
+        """Return what connections of ours are protected with.
+
+        Raises:
+            OSError: A file cannot be read, or is no certificate.
+        """
+        context = ssl.create_default_context(cafile=self.ca)
+        context.check_hostname = self.mode == "verify-full"
+        context.verify_mode = ssl.CERT_REQUIRED if self.verified else ssl.CERT_NONE
+        if self.cert is not None:
+            context.load_cert_chain(self.cert, self.key)
+        return context
+
     def arguments(self) -> dict[str, Any]:
-        """Return the arguments of redis-py's `SSLConnection`."""
+        """Return the same as arguments of redis-py, which asks the sentinels."""
         return {
             "ssl_cert_reqs": "required" if self.verified else "none",
             "ssl_check_hostname": self.mode == "verify-full",

@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
+import asyncio
 import sqlite3
+import time
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Final
 
 from gateway.backend import GroupSummary, Health, RangeDigest, Step, Summarize, WriteBatch, WriteReceipt
-from gateway.errors import StoreError, StoreReadOnlyError
+from gateway.errors import StoreBusyError, StoreError, StoreReadOnlyError
 from gateway.hookspecs import hookimpl
 from gateway.intents import Intent, JournalFacts, Journaling, Stretch
 from gateway.query import Query, ReadRange
 from gateway.records.codec import to_micros
 from gateway.records.kind import KindSpec
 from gateway.records.row import Key, Row
+from gateway.unfinished import outlives
 from gateway_sqlite.checkpoints import Checkpointer
 from gateway_sqlite.connection import StoreConnection
 from gateway_sqlite.health import identity, read_facts
 from gateway_sqlite.intents import facts, pending, portions_of, remove
+from gateway_sqlite.opening import busy_timeout_of
 from gateway_sqlite.presence import Presence
 from gateway_sqlite.readers import Readers
 from gateway_sqlite.reads import get_rows, read_digest, read_page, read_summary
@@ -30,6 +34,9 @@ __all__ = ["SqliteBackend"]
 
 _PURGE_ROWS: Final = 5_000
 """Rows removed in one transaction: writers wait for one such portion at most."""
+
+_EARLY: Final = 0.25
+"""Share of a call's time within which it counts as begun at once."""
 
 
 class SqliteBackend:
@@ -43,6 +50,7 @@ class SqliteBackend:
         writer: The writing connection; None when the store was opened to be read only.
         checkpointer: Keeps the log short; None without a writer.
         kinds: What it was opened with.
+        patience: Seconds after which a call is given up; None lets it take its time.
     """
 
     def __init__(
@@ -54,6 +62,7 @@ class SqliteBackend:
         writer: StoreConnection | None = None,
         checkpointer: Checkpointer | None = None,
         kinds: Sequence[KindSpec] = (),
+        patience: float | None = None,
     ) -> None:
         self._instance = instance
         self._path = path
@@ -62,6 +71,7 @@ class SqliteBackend:
         self._writer = writer
         self._checkpointer = checkpointer
         self._kinds = {kind.name: kind for kind in kinds}
+        self._patience = patience
         self._file = identity(path)
         self._presence = Presence(path, self._file)
 
@@ -74,16 +84,54 @@ class SqliteBackend:
         return self._writer
 
     def _apply(
-        self, connection: sqlite3.Connection, steps: Sequence[Step], journaling: Journaling | None
+        self,
+        connection: sqlite3.Connection,
+        steps: Sequence[Step],
+        journaling: Journaling | None,
+        asked: float,
     ) -> WriteReceipt:
-        """Store a batch, unless the file is no longer where anybody would find it. Runs on the writer's thread."""
+        """Store a batch, unless the file is no longer where anybody would find it. Runs on the writer's thread.
+
+        Args:
+            connection: The writing one.
+            steps: The batch.
+            journaling: Which intents it leaves behind.
+            asked: When the call began, by the monotonic clock. What waited for its turn for long waits for other
+                processes for less, so that nothing is written much later than its caller is told that he need not
+                wait any longer.
+        """
         self._presence.check()
-        return apply(connection, steps, journaling)
+        if self._patience is None:
+            return apply(connection, steps, journaling)
+        waited = time.monotonic() - asked
+        if waited <= _EARLY * self._patience:
+            return apply(connection, steps, journaling)
+        left = (1 + _EARLY) * self._patience - waited
+        if left <= 0:
+            raise StoreBusyError(
+                "the call waited for its turn for longer than STORAGE_TIMEOUT; nothing was written",
+                backend=self._instance,
+            )
+        connection.execute(f"PRAGMA busy_timeout={int(min(left, self._busy_timeout) * 1000)}")
+        try:
+            return apply(connection, steps, journaling)
+        finally:
+            connection.execute(f"PRAGMA busy_timeout={int(self._busy_timeout * 1000)}")
+
+    @property
+    def _busy_timeout(self) -> float:
+        return busy_timeout_of(self._settings, self._patience)
 
     @hookimpl
     async def gateway_write(self, batch: WriteBatch) -> WriteReceipt:
         """Store a batch in one transaction."""
-        receipt = await self._writing().run(self._apply, batch.steps, batch.journaling)
+        writer = self._writing()
+        try:
+            receipt = await writer.run(self._apply, batch.steps, batch.journaling, time.monotonic())
+        except asyncio.CancelledError:
+            # The thread does one thing after the other, so it is past this one when it comes to the next.
+            outlives(asyncio.ensure_future(writer.run(_nothing)))
+            raise
         if self._checkpointer is not None:
             self._checkpointer.wrote(len(batch.steps))
         return receipt
@@ -165,3 +213,7 @@ class SqliteBackend:
             await self._checkpointer.close()
         if self._writer is not None:
             await self._writer.close()
+
+
+def _nothing(_: sqlite3.Connection) -> None:
+    """Do nothing with a connection: what came before it is done then."""

@@ -15,7 +15,7 @@ from gateway_sqlite.files import log_of
 from gateway_sqlite.probe import connect_to_look
 from gateway_sqlite.settings import SqliteSettings
 
-__all__ = ["checkpoint_connector", "reader_connector", "writer_connector"]
+__all__ = ["busy_timeout_of", "checkpoint_connector", "reader_connector", "writer_connector"]
 
 _READER_CACHE_KIB: Final = 16_384
 _RETRY_SECONDS: Final = 0.02
@@ -25,8 +25,19 @@ _LONGEST_GROWTH: Final = 64 * 1024 * 1024
 Connector = Callable[[], sqlite3.Connection]
 
 
-def writer_connector(path: Path, settings: SqliteSettings) -> Connector:
-    """Return what opens the writing connection; call it on the connection's thread."""
+def busy_timeout_of(settings: SqliteSettings, patience: float | None) -> float:
+    """Return for how many seconds the writing connection waits for other processes: no longer than anybody for it."""
+    return settings.busy_timeout if patience is None else min(settings.busy_timeout, patience)
+
+
+def writer_connector(path: Path, settings: SqliteSettings, patience: float | None = None) -> Connector:
+    """Return what opens the writing connection; call it on the connection's thread.
+
+    Args:
+        path: The file.
+        settings: What it is opened with.
+        patience: Seconds after which a call is given up.
+    """
 
     def prepare(connection: sqlite3.Connection) -> None:
         _use_log(connection, settings.busy_timeout)
@@ -35,6 +46,7 @@ def writer_connector(path: Path, settings: SqliteSettings) -> Connector:
         _grow_log(connection, path, settings)
         connection.execute(f"PRAGMA cache_size={-settings.cache_kib}")
         connection.execute("PRAGMA temp_store=MEMORY")
+        connection.execute(f"PRAGMA busy_timeout={int(busy_timeout_of(settings, patience) * 1000)}")
 
     return lambda: _prepared(connect(path, "rw", settings.busy_timeout), prepare)
 

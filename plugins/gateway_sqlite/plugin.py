@@ -67,14 +67,23 @@ async def _connect(path: Path, settings: SqliteSettings, context: OpenContext) -
 
         writer = checkpointer = None
         if not context.read_only:
-            writer = await open_one(writer_connector(path, settings))
+            writer = await open_one(writer_connector(path, settings, context.timeout))
             beside = await open_one(checkpoint_connector(path, settings))
             checkpointer = Checkpointer(beside, writer, settings.wal_autocheckpoint)
         connector = reader_connector(path, settings, read_only=context.read_only)
         readers = Readers([await open_one(connector) for _ in range(settings.readers)])
         # All of them are open: from here on the backend closes them.
         opened.pop_all()
-        return SqliteBackend(context.instance, path, settings, readers, writer, checkpointer, context.kinds)
+        return SqliteBackend(
+            context.instance,
+            path,
+            settings,
+            readers,
+            writer,
+            checkpointer,
+            context.kinds,
+            patience=context.timeout,
+        )
 
 
 def _schema(context: OpenContext) -> StoreSchema:

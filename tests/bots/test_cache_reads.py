@@ -16,18 +16,36 @@ from typing import Any, TypeVar
 import pytest
 
 from gateway import Gateway
-from gateway.backend import BackendSettings, BackendSpec, Health, OpenContext
+from gateway.backend import BackendSettings, BackendSpec, Health, OpenContext, WriteBatch
 from gateway.cache.contract import Contact, End, EndAnswer, Fill, FillAnswer, Miss, Terms
-from gateway.errors import CacheError, ConfigurationError, InvalidRecordError
-from gateway.hookspecs import hookimpl
+from gateway.cache.keeper import fence_for
+from gateway.errors import CacheError, ConfigurationError, InvalidRecordError, StoreTimeoutError
+from gateway.hookspecs import BackendCall, hookimpl
 from gateway.records import POSITIONS, Position
+from gateway.records.row import Row
+from gateway.unfinished import outlives
 from gateway_memory.cache import CacheServer, MemoryCache
+from tests.open_cache import copied, prepared_file
 
 pytestmark = pytest.mark.anyio
 T = TypeVar("T")
 NOW = datetime(2026, 3, 12, tzinfo=UTC)
 QUICK: dict[str, Any] = {"timeout": 0.5, "cache_permit": 0.15, "env_file": None, "environ": {}}
 """Settings with which the cache opens within two seconds."""
+LIFE = "prepared"
+"""The first life of every test's server, for which the cache is open in the file that the test begins with."""
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A file in front of which the cache is open."""
+    return prepared_file(tmp_path_factory.mktemp("prepared"), LIFE, **QUICK)
+
+
+@pytest.fixture(autouse=True)
+def _begun(prepared: Path, tmp_path: Path) -> None:
+    """Let each test begin with a copy of it."""
+    copied(prepared, tmp_path)
 
 
 class FlakyCache:
@@ -97,8 +115,9 @@ class FlakyCache:
 class FlakyPlugin:
     """Brings the backend `flaky`, all of whose connections lead to one server."""
 
-    def __init__(self, seed: int = 0) -> None:
-        self.server = CacheServer()
+    def __init__(self, seed: int = 0, *, evicts: bool = False) -> None:
+        self.server = CacheServer(evicts=evicts)
+        self.server.incarnation = LIFE
         self.connections: list[FlakyCache] = []
         self._chance = random.Random(seed)
 
@@ -305,6 +324,80 @@ async def test_a_write_whose_outcome_is_unknown_leaves_nothing_old(tmp_path: Pat
             least = int(found)
 
 
+class Straggler:
+    """Work of the store that goes on after its caller has given up, for as long as the test likes."""
+
+    def __init__(self) -> None:
+        self.holding = False
+        self.works: list[asyncio.Future[None]] = []
+
+    @hookimpl
+    def gateway_wrap(self, call: BackendCall) -> object:
+        """Let writes of positions hang."""
+        return self._around(call)
+
+    @asynccontextmanager
+    async def _around(self, call: BackendCall) -> AsyncIterator[None]:
+        if self.holding and call.hook == "gateway_write" and _writes_positions(call.payload):
+            work: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            try:
+                await asyncio.shield(work)
+            except asyncio.CancelledError:
+                self.works.append(work)
+                outlives(work)
+                raise
+        yield
+
+
+def _writes_positions(batch: WriteBatch) -> bool:
+    return any(isinstance(step, Row) and step.kind is POSITIONS for step in batch.steps)
+
+
+async def test_a_write_that_goes_on_after_it_was_given_up_keeps_its_fence(tmp_path: Path) -> None:
+    """For longer than a fence lasts nobody gets the row from the cache, and once the write has ended everybody does."""
+    plugin, straggler = FlakyPlugin(), Straggler()
+    async with AsyncExitStack() as stack:
+        one = await stack.enter_async_context(
+            Gateway("sqlite,flaky", plugins=[plugin, straggler], data_dir=tmp_path, retry_seconds=0, **QUICK)
+        )
+        two = await stack.enter_async_context(
+            Gateway("sqlite,flaky", plugins=[plugin], data_dir=tmp_path, **QUICK)
+        )
+        await opened(one, two)
+        await save(one, "a", 1)
+        await hits_of(two, "a")
+        straggler.holding = True
+        with pytest.raises(StoreTimeoutError):
+            await save(one, "a", 2)
+        straggler.holding = False
+        (work,) = straggler.works
+        hits, until = two.counters.cache_hits, time.monotonic() + 2 * fence_for(QUICK["timeout"])
+        while time.monotonic() < until:
+            assert await price(two, "a") == 1
+            await asyncio.sleep(0.05)
+        assert two.counters.cache_hits == hits
+        work.set_result(None)
+        await hits_of(two, "a")
+
+
+async def test_a_write_beside_the_closed_cache_that_goes_on_keeps_it_closed(tmp_path: Path) -> None:
+    """It was announced to nobody, so nobody may begin to read before it has ended."""
+    plugin, straggler = FlakyPlugin(), Straggler()
+    settings = {**QUICK, "retry_seconds": 0}
+    async with Gateway("sqlite,flaky", plugins=[plugin, straggler], data_dir=tmp_path, **settings) as one:
+        (cache,) = plugin.connections
+        cache.down = straggler.holding = True
+        with pytest.raises(StoreTimeoutError):
+            await save(one, "a", 1)
+        cache.down = straggler.holding = False
+        until = time.monotonic() + 3.8
+        while time.monotonic() < until:
+            assert not in_use(one)
+            await asyncio.sleep(0.05)
+        straggler.works[0].set_result(None)
+        await opened(one)
+
+
 async def test_a_purge_beside_the_cache_is_seen(tmp_path: Path) -> None:
     """Rows that are removed by age are gone for readers of the cache, too."""
     async with fleet(tmp_path, FlakyPlugin(), 2) as (one, two):
@@ -356,7 +449,7 @@ async def test_the_row_of_the_cache_is_the_gateways_own(tmp_path: Path) -> None:
 @pytest.mark.parametrize("seed", range(3))
 async def test_no_read_is_older_than_what_was_known_before_it_began(tmp_path: Path, seed: int) -> None:
     """Many tasks, several gateways, random delays, losses and restarts: reads of a position never go back."""
-    plugin = FlakyPlugin(seed)
+    plugin = FlakyPlugin(seed, evicts=seed != 0)
     chance = random.Random(seed)
     known: dict[str, int] = {}
 
@@ -376,10 +469,10 @@ async def test_no_read_is_older_than_what_was_known_before_it_began(tmp_path: Pa
         known[key] = max(known.get(key, 0), version)
 
     async with fleet(tmp_path, plugin, 3) as cached:
-        end = time.monotonic() + 10
+        over = asyncio.Event()
 
         async def live() -> None:
-            while time.monotonic() < end:
+            while not over.is_set():
                 key = f"k{chance.randrange(4)}"
                 if chance.random() < 0.15:
                     await write(chance.choice(cached), key)
@@ -387,22 +480,39 @@ async def test_no_read_is_older_than_what_was_known_before_it_began(tmp_path: Pa
                     await read(chance.choice(cached), key, direct=chance.random() < 0.1)
                 await asyncio.sleep(0.002 * chance.random())
 
+        async def used() -> None:
+            """Wait until the cache is of use again: rows come from it, and writers leave theirs in it."""
+            hits, written = (sum(all_) for all_ in _uses(cached))
+            await eventually(
+                lambda: sum(_uses(cached)[0]) > hits + 50 and sum(_uses(cached)[1]) > written + 5
+            )
+
         async def trouble() -> None:
-            while time.monotonic() < end:
+            await used()
+            for fate in chance.sample(
+                ["slow"] * 4 + ["evict"] * 2 * plugin.server.evicts + ["restart", "cut"], k=6
+            ):
                 one = chance.choice(plugin.connections)
-                await asyncio.sleep(chance.random())
-                match chance.randrange(8):
-                    case 0 if time.monotonic() < end - 4:
+                match fate:
+                    case "restart":
                         plugin.server.restart(keep=True)
-                    case 1:
+                    case "evict":
                         plugin.server.evict()
-                    case 2 if time.monotonic() < end - 4:
+                    case "cut":
                         one.down = True
                         await asyncio.sleep(0.6)
                         one.down = False
                     case _:
                         one.slow, one.failing = 0.05 * chance.random(), 0.02 * chance.random()
+                await asyncio.sleep(0.5 * chance.random())
+            for one in plugin.connections:
+                one.slow = one.failing = 0.0
+            await used()
+            over.set()
 
         await asyncio.gather(trouble(), *(live() for _ in range(16)))
-        assert sum(gateway.counters.cache_hits for gateway in cached) > 50
-        assert sum(gateway.counters.cache_written for gateway in cached) > 5
+
+
+def _uses(gateways: Sequence[Gateway]) -> tuple[list[int], list[int]]:
+    """Return each gateway's hits, and its rows that writers left in the cache."""
+    return [one.counters.cache_hits for one in gateways], [one.counters.cache_written for one in gateways]

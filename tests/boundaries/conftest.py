@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -44,9 +45,19 @@ class Module:
                 return frozenset(ast.literal_eval(node.value))
         return frozenset()
 
-    def imports(self, *, type_only: bool = False) -> Iterator[Imported]:
-        """Yield what is imported anywhere in the file; what only type checkers see, if asked for."""
-        yield from _imports(self.tree, type_only)
+    def imports(self, *, type_only: bool = False) -> tuple[Imported, ...]:
+        """Return what is imported anywhere in the file; what only type checkers see, if asked for."""
+        return _all_imports(self.tree, type_only)
+
+
+@cache
+def _parsed(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
+@cache
+def _all_imports(tree: ast.Module, type_only: bool) -> tuple[Imported, ...]:
+    return tuple(_imports(tree, type_only))
 
 
 def _imports(node: ast.AST, type_only: bool) -> Iterator[Imported]:
@@ -72,7 +83,7 @@ class Sources:
         for directory in directories:
             for path in sorted((self.root / directory).rglob("*.py")):
                 name = _dotted(path.relative_to((self.root / directory).parent))
-                found[name] = Module(name, path, ast.parse(path.read_text(encoding="utf-8")))
+                found[name] = Module(name, path, _parsed(path))
         assert found, f"no modules under {directories}"
         return found
 

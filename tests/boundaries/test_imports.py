@@ -8,7 +8,17 @@ from typing import Any
 import pytest
 
 LAYERS: tuple[tuple[str, ...], ...] = (
-    ("errors", "redaction", "catalogue", "deadlines", "hookspecs", "telemetry", "findings", "upkeep"),
+    (
+        "errors",
+        "redaction",
+        "catalogue",
+        "deadlines",
+        "unfinished",
+        "hookspecs",
+        "telemetry",
+        "findings",
+        "upkeep",
+    ),
     ("records", "legacy", "fields"),
     # Decisions: pure, no I/O.
     (
@@ -33,6 +43,8 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "cache.contract",
         "cache.permit",
         "cache.breaker",
+        "cache.sampling",
+        "cache.reports",
         "answers",
         "api",
         "market_api",

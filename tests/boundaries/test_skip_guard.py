@@ -21,9 +21,9 @@ def _run(sources: Any, directory: Path, body: str, *, ci: bool) -> subprocess.Co
     shutil.copy(sources.root / "conftest.py", directory)
     (directory / "pytest.ini").write_text("[pytest]\nmarkers = shared_data: real data\n")
     (directory / "test_it.py").write_text(f"import pytest\n\n{body}\n")
-    environ = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST")} | {
-        "CI": str(ci).lower()
-    }
+    environ = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST")}
+    # Only the root conftest is of interest here; importing everybody's plugins takes most of a short run.
+    environ |= {"CI": str(ci).lower(), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
     command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-rs"]
     return subprocess.run(
         command, capture_output=True, text=True, cwd=directory, env=environ, timeout=60, check=False

@@ -13,16 +13,32 @@ import pytest
 
 from gateway import Gateway
 from gateway_memory.cache import server_named
+from tests.open_cache import copied, prepared_file
 
 NOW = datetime(2026, 3, 12, tzinfo=UTC)
+LIFE = "prepared"
 QUICK = {"STORAGE_TIMEOUT": "0.5", "STORAGE_CACHE_PERMIT": "0.15"}
 
 
 @pytest.fixture
-def cached(workplace: Any) -> dict[str, str]:
+def fresh(workplace: Any) -> dict[str, str]:
     """Variables of a bot with a cache of this test's own."""
     variables = {"STORAGE_BACKENDS": "sqlite,memory_cache", "STORAGE_MEMORY_CACHE_URL": str(workplace.path)}
     return {**QUICK, **variables, "STORAGE_DATA_DIR": str(workplace.path / "storage")}
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A file in front of which the cache is open."""
+    return prepared_file(tmp_path_factory.mktemp("prepared"), LIFE, timeout=0.5, cache_permit=0.15)
+
+
+@pytest.fixture
+def cached(fresh: dict[str, str], prepared: Path) -> dict[str, str]:
+    """The same, for a cache that is open already."""
+    copied(prepared, Path(fresh["STORAGE_DATA_DIR"]))
+    server_named(fresh["STORAGE_MEMORY_CACHE_URL"], 1_000).incarnation = LIFE
+    return fresh
 
 
 def live(environ: dict[str, str], act: Callable[[Gateway], Any] | None = None) -> Any:
@@ -50,13 +66,21 @@ def in_use(gateway: Gateway) -> bool:
     return gateway.engine.cache is not None and bool(gateway.engine.cache.status()["in_use"])
 
 
-def test_status_says_whether_the_cache_is_used(workplace: Any, cached: dict[str, str]) -> None:
+def test_status_says_whether_the_cache_is_used(workplace: Any, fresh: dict[str, str]) -> None:
     """Before a bot used it there is nothing; afterwards it is open, and says since when and by whom."""
+    cached = fresh
     workplace.run("schema", "upgrade", env=cached)
     before = workplace.run("cache", "status", "--json", env=cached)
     assert before.code == 1
     assert before.json["stores"] == [
-        {"store": "sqlite", "state": "none", "reason": "", "changed_at": "", "changed_by": ""}
+        {
+            "store": "sqlite",
+            "state": "none",
+            "reason": "",
+            "changed_at": "",
+            "changed_by": "",
+            "seconds": None,
+        }
     ]
     live(cached)
     after = workplace.run("cache", "status", "--json", env=cached)
@@ -70,14 +94,43 @@ def test_status_says_whether_the_cache_is_used(workplace: Any, cached: dict[str,
     assert shown.code == 0
     assert "open" in shown.out
     assert "in memory" in shown.out
+    assert "closed in front of" in workplace.run("cache", "clear", "--forget", env=cached).out
+    assert "no store has a cache" in workplace.run("cache", "clear", env=cached).out
     none = workplace.run("cache", "status", env={**cached, "STORAGE_BACKENDS": "sqlite"})
     assert "names no cache" in none.out
 
 
+def test_what_bots_say_of_the_cache_is_shown(workplace: Any, cached: dict[str, str]) -> None:
+    """While a bot runs: its hit rate, what went wrong, and when it does not read, since when and why."""
+
+    async def look(bot: Gateway) -> None:
+        for _ in range(4):
+            await bot.load_position("a")
+        shown = ""
+        end = time.monotonic() + 30
+        while "of the reads were hits" not in shown:  # a bot tells every five seconds
+            assert time.monotonic() < end, shown
+            shown = (await asyncio.to_thread(workplace.run, "cache", "status", env=cached)).out
+        assert "1 bots" in shown
+        assert "do not read from it" not in shown
+        for command in ("doctor", "health"):
+            assert "hits" in (await asyncio.to_thread(workplace.run, command, env=cached)).out
+        async with bot.engine.cache.keeper.held():  # type: ignore[union-attr]
+            while "1 of 1 do not read from it: sqlite: closed since" not in shown:
+                assert time.monotonic() < end, shown
+                shown = (await asyncio.to_thread(workplace.run, "cache", "status", env=cached)).out
+            assert "because rows are being written beside the cache" in " ".join(shown.split())
+            found = (await asyncio.to_thread(workplace.run, "cache", "status", "--json", env=cached)).json
+            assert found["stores"][0]["seconds"] >= 0
+            assert found["totals"]["cache_closings"] == 1
+            assert 0 <= found["hit_rate"] <= 1
+
+    live(cached, look)
+    assert "no bot has used it" in workplace.run("cache", "status", env=cached).out
+
+
 def test_clear_begins_anew(workplace: Any, cached: dict[str, str]) -> None:
     """Clearing closes the cache; a bot opens it under another epoch. Forgetting leaves no trace of it."""
-    assert workplace.run("schema", "upgrade", env=cached).code == 0
-    assert "no store has a cache" in workplace.run("cache", "clear", env=cached).out
     live(cached)
     epoch = workplace.run("cache", "status", "--json", env=cached).json["stores"][0]["epoch"]
     assert workplace.run("cache", "clear", "--json", env=cached).json == {

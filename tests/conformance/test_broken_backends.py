@@ -36,6 +36,7 @@ REJECTIONS: Final = (AssertionError, GatewayError, pytest.fail.Exception)
 CLAUSES: Final = [clause.name for clause in clauses_of(BackendConformance)]
 
 
+@pytest.mark.usefixtures("unshrunk")
 @pytest.mark.parametrize(("broken", "clause"), CASES)
 def test_a_broken_backend_is_rejected(broken: Broken, clause: str, tmp_path: Path) -> None:
     """A backend with one defect fails the clause that is about it."""

@@ -9,6 +9,7 @@ import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -25,6 +26,7 @@ class Played:
 
     files: Files
     story: str
+    result: dict[str, Any]
 
 
 def play(*words: str, environ: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
@@ -59,11 +61,12 @@ def wait_until_gone(pid: int) -> None:
 
 @pytest.fixture(scope="module")
 def played(tmp_path_factory: pytest.TempPathFactory) -> Played:
-    """Play the demo once, on generated data, and keep it."""
+    """Play the demo once, on the real data if they are there and else on generated ones, and keep it."""
     work = tmp_path_factory.mktemp("demo") / "kept"
-    done = play("--data", "generated", "--keep", str(work))
+    data = str(SHARED_DATA) if SHARED_DATA.is_dir() else "generated"
+    done = play("--json", "--data", data, "--keep", str(work))
     assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
-    return Played(Files(work), done.stdout)
+    return Played(Files(work), done.stderr, json.loads(done.stdout))
 
 
 def test_the_demo_passes_through_every_phase_and_loses_nothing(played: Played) -> None:
@@ -198,18 +201,29 @@ def start_and_wait_for_the_bot(environ: dict[str, str]) -> subprocess.Popen[str]
     raise AssertionError("the demo ended before its bot traded")
 
 
+def test_the_result_is_one_document(played: Played) -> None:
+    """With --json the result comes on standard output, and the story beside it."""
+    assert played.result["ok"] is True
+    assert played.result["lost"] == 0
+    assert played.result["comparisons"]["match"] > 0
+    assert played.result["comparisons"]["diverged"] == 0
+    assert all(kind["digests_equal"] for kind in played.result["kinds"].values())
+
+
 @pytest.mark.shared_data
-def test_the_demo_replays_the_recorded_market_and_imports_the_recorded_positions() -> None:
-    """With the real data beside the checkout, their ticks and all their position files are used; JSON comes out."""
+def test_the_demo_replays_the_recorded_market_and_imports_the_recorded_positions(played: Played) -> None:
+    """With the real data beside the checkout, their ticks and all their position files are used."""
     if not SHARED_DATA.is_dir():
         pytest.skip(f"{SHARED_DATA} is not there; the demo was tested on generated data alone")
-    done = play("--json", "--data", str(SHARED_DATA))
+    recorded = list((SHARED_DATA / "polymarket" / "positions").glob("position_*.json"))
+    assert played.result["imported"] == len(recorded)
+    assert "XRP/ETH" in played.story
+
+
+@pytest.mark.soak
+def test_a_demo_on_generated_data_tells_its_story_on_standard_output() -> None:
+    """Without --json the story is what is printed, and its market may be made up."""
+    done = play("--data", "generated")
     assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
-    result = json.loads(done.stdout)
-    assert result["ok"] is True
-    assert result["lost"] == 0
-    assert result["imported"] == len(list((SHARED_DATA / "polymarket" / "positions").glob("position_*.json")))
-    assert result["comparisons"]["match"] > 0
-    assert result["comparisons"]["diverged"] == 0
-    assert all(kind["digests_equal"] for kind in result["kinds"].values())
-    assert "XRP/ETH" in done.stderr
+    assert done.stdout.count(", 0 lost") == 5
+    assert done.stderr == ""

@@ -163,10 +163,10 @@ class PostgresServer(Server):
                 os.kill(child, signal.SIGKILL)
         self._wait(lambda: not any(alive(child) for child in children), "die")
 
-    def database(self, prefix: str = "") -> Database:
-        """Create an empty database with a name of its own, owned by `gw_owner`."""
+    def database(self, prefix: str = "", template: str = "template1") -> Database:
+        """Create a database with a name of its own, owned by `gw_owner`: an empty one, or a copy of `template`."""
         name = f"{prefix}{next(_names)}"
-        self.execute(f'CREATE DATABASE "{name}" OWNER gw_owner')
+        self.execute(f'CREATE DATABASE "{name}" OWNER gw_owner TEMPLATE "{template}"')
         return Database(
             name,
             superuser_url=self.url(name),
@@ -178,10 +178,10 @@ class PostgresServer(Server):
         )
 
     @contextlib.contextmanager
-    def fresh(self) -> Iterator[Database]:
+    def fresh(self, template: str = "template1") -> Iterator[Database]:
         """Create a database and drop it at the end; the server is started if a test left it ended."""
         self.start()
-        made = self.database()
+        made = self.database(template=template)
         try:
             yield made
         finally:

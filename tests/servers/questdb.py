@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import re
 import shutil
+import signal
 import urllib.parse
 import urllib.request
 from collections.abc import Mapping, Sequence
@@ -14,7 +16,7 @@ from typing import Any, Final, Self
 from urllib.parse import urlsplit
 
 from tests.servers.origin import MissingServerError, Origin, given_url
-from tests.servers.places import cache_directory, give
+from tests.servers.places import cache_directory, give, locked
 from tests.servers.ports import free_port
 from tests.servers.server import Server
 
@@ -36,16 +38,34 @@ SETTINGS: Final = {
     "pg.user": "admin",
     "pg.password": "quest",
     "pg.readonly.user.enabled": "false",
+    # Every thread of a pool wakes up a hundred times a second as long as the server lives.
+    "shared.write.worker.count": "1",
+    "wal.apply.worker.count": "1",
+    "view.compiler.worker.count": "1",
+    "export.worker.count": "1",
+    "mat.view.refresh.worker.count": "0",
 }
+
+QUICK: Final = ("-XX:TieredStopAtLevel=1", "-XX:+DisableExplicitGC", "-XX:MetaspaceSize=96m")
+"""For a server that lives for minutes: compile fast instead of well, and collect no garbage at the start."""
+
+LOGGING: Final = """\
+writers=stdout
+w.stdout.class=io.questdb.log.LogConsoleWriter
+w.stdout.level={level}
+"""
 
 
 class QuestDbServer(Server):
     """A server with HTTP at `port` and the PostgreSQL protocol at `pg_port`."""
 
     slug = "questdb"
+    sudden = signal.SIGKILL  # an orderly end takes a second
     patience = 60.0  # a JVM on a busy machine
 
-    def __init__(self, jar: Path, java: str, *, settings: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, jar: Path, java: str, *, settings: Mapping[str, str] | None = None, options: Sequence[str] = ()
+    ) -> None:
         version = re.search(r"questdb-(\S+)\.jar", jar.name)
         super().__init__(
             Origin("QuestDB", version[1] if version else "?", f"Maven org.questdb:questdb, {java}")
@@ -53,11 +73,16 @@ class QuestDbServer(Server):
         self._jar = jar
         self._java = java
         self._settings = {**SETTINGS, **(settings or {})}
+        self._options = tuple(options)
         self.pg_port = 0
 
     @classmethod
-    def default(cls, *, settings: Mapping[str, str] | None = None) -> Self:
+    def default(cls, *, settings: Mapping[str, str] | None = None, quick: bool = True) -> Self:
         """Return the developer's server if `STORAGE_TEST_QUESTDB_URL` names one, else the one in the cache.
+
+        Args:
+            settings: Of the server, beside those that all tests want.
+            quick: Start with as little work as can be; what is to be measured runs faster without.
 
         Raises:
             MissingServerError: There is no Java 17, or the artifact has not been fetched.
@@ -70,7 +95,8 @@ class QuestDbServer(Server):
         if java is None or not jars:
             remedy = "run scripts/servers.sh, which fetches it with Maven; it needs a JDK 17 and mvn"
             raise MissingServerError("QuestDB", remedy)
-        return cls(jars[-1], java, settings=settings)
+        options = (*QUICK, _archive_option(jars[-1], java)) if quick else ()
+        return cls(jars[-1], java, settings=settings, options=options)
 
     @classmethod
     def from_url(cls, url: str) -> Self:
@@ -123,12 +149,24 @@ class QuestDbServer(Server):
             "pg.net.bind.to": f"{self.host}:{self.pg_port}",
         }
         lines = [f"{name}={value}\n" for name, value in {**self._settings, **binds}.items()]
-        written = directory / "root" / "conf" / "server.conf"
-        written.write_text("".join(lines), encoding="utf-8")
-        give(written)
+        level = "ERROR" if self._options else "INFO"
+        for name, text in (("server.conf", "".join(lines)), ("log.conf", LOGGING.format(level=level))):
+            written = directory / "root" / "conf" / name
+            written.write_text(text, encoding="utf-8")
+            give(written)
         module = "io.questdb/io.questdb.ServerMain"
         heap = ["-XX:+UseParallelGC", f"-Xmx{MEMORY}", f"-Djava.io.tmpdir={directory}"]
-        return [self._java, *heap, "-p", str(self._jar), "-m", module, "-d", str(directory / "root")]
+        return [
+            self._java,
+            *heap,
+            *self._options,
+            "-p",
+            str(self._jar),
+            "-m",
+            module,
+            "-d",
+            str(directory / "root"),
+        ]
 
     def _ready(self, directory: Path) -> bool:  # noqa: ARG002 - others look into it
         with (
@@ -137,3 +175,39 @@ class QuestDbServer(Server):
         ):
             return bool(answer.status == 204)
         return False
+
+
+def _archive_option(jar: Path, java: str) -> str:
+    """Return the option that loads the server's classes from an archive, which is made once and kept in the cache.
+
+    Reading and checking its classes is half of what a start costs.
+    """
+    name = hashlib.sha256(f"{jar} {jar.stat().st_mtime_ns} {_stamp(java)} {QUICK}".encode()).hexdigest()[:12]
+    with locked("questdb-classes") as cache:
+        kept = cache / "questdb" / f"classes-{name}.jsa"
+        if not kept.is_file():
+            _make_archive(jar, java, kept)
+    return f"-XX:SharedArchiveFile={kept}"
+
+
+def _stamp(java: str) -> str:
+    """Return what changes with the Java: an archive is of use to the very one that wrote it."""
+    program = Path(java).resolve()
+    return f"{program} {program.stat().st_mtime_ns}"
+
+
+def _make_archive(jar: Path, java: str, kept: Path) -> None:
+    half = Path("classes.jsa")
+
+    class Teacher(QuestDbServer):
+        def _command(self, directory: Path) -> Sequence[str]:
+            self._options = (*QUICK, f"-XX:ArchiveClassesAtExit={directory / half}")
+            return super()._command(directory)
+
+    with Teacher(jar, java) as server:
+        server.query("CREATE TABLE one (at TIMESTAMP, n LONG) TIMESTAMP(at) PARTITION BY DAY WAL")
+        server.query("INSERT INTO one VALUES (now(), 1)")
+        server.query("SELECT at, sum(n) FROM one SAMPLE BY 1h")
+        server.stop()
+        shutil.copyfile(server.directory / half, kept.with_suffix(".half"))
+    kept.with_suffix(".half").rename(kept)

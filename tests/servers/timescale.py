@@ -44,9 +44,9 @@ class TimescaleServer(PostgresServer):
         made.origin = Origin("TimescaleDB", _version(binaries.parent), programs.obtained)
         return made
 
-    def database(self, prefix: str = "", *, extension: bool = True) -> Database:
+    def database(self, prefix: str = "", template: str = "template1", *, extension: bool = True) -> Database:
         """Create a database, with the extension unless it is to be found missing."""
-        made = super().database(prefix)
+        made = super().database(prefix, template)
         if extension:
             made.execute("CREATE EXTENSION IF NOT EXISTS timescaledb")
         return made

@@ -12,11 +12,12 @@ from hypothesis import strategies as st
 
 from gateway.cache.breaker import Breaker
 from gateway.cache.contract import MARK_DIGITS
-from gateway.cache.entries import NO_ROW, mark_of, mark_of_version, name_of, pack, unpack
-from gateway.records import BOT_STATE, POSITIONS, KindSpec, Position
+from gateway.cache.entries import NO_ROW, OtherShapeError, mark_of, mark_of_version, name_of, pack, unpack
+from gateway.records import BOT_STATE, POSITIONS, KindSpec, Position, Record
 from gateway.records.codec import Value
 from gateway.records.row import Row
 from gateway.records.stamp import Stamper, row_of
+from gateway.records.types import Text
 
 STAMPER = Stamper()
 TENANT = STAMPER.tenant
@@ -75,6 +76,7 @@ def test_bytes_of_something_else_are_refused() -> None:
         (POSITIONS, TENANT, ("a",), b""),
         (POSITIONS, TENANT, ("a",), b"\x93\x01\x02\x03"),
         (POSITIONS, TENANT, ("a",), b"\x94\x01\x02\x03\x91\xc0"),
+        (POSITIONS, TENANT, ("a",), b"\x95\x00\x01\x02\x03\x91\xc0"),
         (POSITIONS, TENANT, ("a",), b"\xff\x00garbage"),
     ]
     for kind, tenant, key, bad in cases:
@@ -115,12 +117,24 @@ def test_different_rows_have_different_names(
     assert (names[0] == names[1]) == (plain[0] == plain[1])
 
 
-def test_another_set_of_fields_is_another_entry() -> None:
-    """A process of an older release never gets a row that has fields it does not know."""
-    same = KindSpec("positions", Position, key=("condition_id",), shape=POSITIONS.shape)
-    assert name_of("e", same, TENANT, ("a",)) == name_of("e", POSITIONS, TENANT, ("a",))
-    fewer = KindSpec("positions", BOT_STATE.model, key=("bot_id",), shape=POSITIONS.shape)
-    assert name_of("e", fewer, TENANT, ("a",)) != name_of("e", POSITIONS, TENANT, ("a",))
+class Shorter(Record):
+    """A position as a release before knew it."""
+
+    condition_id: Text
+    side: Text
+
+
+def test_releases_that_know_other_fields_share_an_entry_and_no_rows() -> None:
+    """Each drops what the other one keeps, and neither takes a row that has fields it does not know."""
+    fewer = KindSpec("positions", Shorter, key=("condition_id",), shape=POSITIONS.shape)
+    assert name_of("e", fewer, TENANT, ("a",)) == name_of("e", POSITIONS, TENANT, ("a",))
+    older = row_of(fewer, TENANT, 7, ["a", "YES"])
+    for theirs, row, ours in ((fewer, older, POSITIONS), (POSITIONS, position(), fewer)):
+        value = pack(theirs, TENANT, ("a",), row)
+        with pytest.raises(OtherShapeError):
+            unpack(ours, TENANT, ("a",), value)
+        assert unpack(theirs, TENANT, ("a",), value) == row
+        assert unpack(ours, TENANT, ("a",), pack(theirs, TENANT, ("a",), None)) is None
 
 
 def test_a_breaker_opens_after_some_failures_and_lets_one_try() -> None:

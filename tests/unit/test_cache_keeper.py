@@ -12,7 +12,7 @@ import pytest
 from gateway.backend import Health, WriteBatch, WriteReceipt
 from gateway.cache.authority import Authority
 from gateway.cache.contract import Contact, End, EndAnswer, Fill, FillAnswer, Miss, Terms
-from gateway.cache.keeper import Keeper, fence_for, pace_for
+from gateway.cache.keeper import Keeper, fence_for, never, pace_for
 from gateway.cache.outbox import Outbox
 from gateway.cache.permit import Epoch, State
 from gateway.cache.terms import CacheOptions, TermsMaker
@@ -158,6 +158,56 @@ async def test_a_slow_announcement_is_made_again() -> None:
     assert await keeper.before_write(keeper.authorities[0], slow_at_first) is not None
     assert calls == 2
     await keeper.aclose()
+
+
+async def test_announcements_that_are_always_late_come_to_an_end() -> None:
+    """A cache that is slow again and again is left aside, and closed for everybody."""
+    shelf, server = Shelf(), CacheServer()
+    keeper = keeper_on(shelf, server=server)
+    await keeper.start()
+    await until(keeper.readable)
+    calls = 0
+
+    async def slow(_: Epoch) -> bool:
+        nonlocal calls
+        calls += 1
+        await asyncio.sleep(PACE.lead * 1.2)
+        return True
+
+    assert await keeper.before_write(keeper.authorities[0], slow) is None
+    assert calls == 3
+    assert keeper.closed_some
+    await keeper.aclose()
+
+
+async def test_who_holds_the_row_looks_again_before_each_change() -> None:
+    """A holder that was stopped for so long that others opened the cache closes it before it goes on."""
+    shelf, server = Shelf(), CacheServer()
+    reader, holder = keeper_on(shelf, server=server), keeper_on(shelf)
+    await reader.start()
+    await until(reader.readable)
+    async with holder.held() as ready:  # it was not started, so it watches nothing, as if it were stopped
+        assert reader.readable() is None
+        await until(reader.readable)
+        await ready()
+        assert reader.readable() is None
+    await reader.aclose()
+
+
+async def test_who_writes_for_longer_says_so_before_it_writes_beside_the_cache() -> None:
+    """The row is opened by what it says, so it must not speak of shorter writes than are under way."""
+    shelf, server = Shelf(), CacheServer()
+    reader = keeper_on(shelf, server=server)
+    await reader.start()
+    await until(reader.readable)
+    patient = Keeper([shelf], None, pace_for(0.1, 0.2), HybridClock())
+    (home,) = patient.authorities
+    assert await reader.before_write(reader.authorities[0], refuse) is None
+    assert await patient.before_write(home, never) is None
+    assert home.known is not None
+    assert home.known.epoch.fence == pytest.approx(fence_for(0.2), abs=0.001)
+    assert not patient.closed_some, "it was closed already"
+    await reader.aclose()
 
 
 async def test_a_store_that_cannot_answer_stops_the_write_with_its_own_error() -> None:

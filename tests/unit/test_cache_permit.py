@@ -95,6 +95,15 @@ def test_a_writer_looks_again_when_its_knowledge_is_old() -> None:
     assert next_step(None, 100.0, able=True) == (Step.LOOK, 0.0)
 
 
+def test_a_writer_first_says_how_long_it_may_take() -> None:
+    """A closed row that speaks of shorter writes is changed before one is begun; a row that is not there is not made."""
+    row = known(State.CLOSED, began=100.0)
+    assert next_step(row, 101.5, able=False, fence=8.1) == (Step.CLOSE, 0.0)
+    assert next_step(row, 101.5, able=False, fence=8.0) == (Step.PLAIN, 0.0)
+    absent = Known(Epoch(State.CLOSED, "", "", 1.0, 0.0), None, 101.0, 100.0, 100.0)
+    assert next_step(absent, 101.5, able=False, fence=8.1) == (Step.PLAIN, 0.0)
+
+
 def test_opening_outlasts_every_write_begun_before() -> None:
     """A row rests longer than a writer may act on what it saw, and its write last."""
     assert rest_of(epoch()) > patience_of(epoch()) + epoch().fence
@@ -142,6 +151,26 @@ def test_what_one_process_needs_is_not_taken_back_by_another() -> None:
     patient = replace(known(State.CLOSED), epoch=Epoch(State.CLOSED, "e", "i", 3.0, 60.0))
     (opened,) = due(patient, now=200.0)
     assert (opened.permit, opened.fence) == (3.0, 60.0)
+
+
+@pytest.mark.parametrize("order", [1, -1])
+@pytest.mark.parametrize(("permit", "fence"), [(1.0, 60.0), (3.0, 8.0)])
+def test_no_row_follows_an_epoch_with_less_than_it_agreed_to(order: int, permit: float, fence: float) -> None:
+    """What another store's row has open is closed first, and both are opened with the longest fence and permit."""
+    patient = replace(known(State.CLOSED), epoch=Epoch(State.CLOSED, "old", "i", permit, fence))
+    rows = [patient, known(began=200.0)][::order]
+    found = due(*rows, now=200.0)[::order]
+    assert found == [Epoch(State.OPENING, "fresh", "i", permit, fence), epoch(State.CLOSED)]
+    opening = replace(known(State.OPENING, began=200.0), epoch=found[0])
+    rows = [opening, replace(known(State.CLOSED, began=200.0), epoch=found[1])][::order]
+    assert due(*rows, now=300.0)[::order][1:] == [found[0]], "and then it follows"
+
+
+def test_a_row_stays_closed_for_as_long_as_its_own_permit() -> None:
+    """Whoever read by what it said before may do so for that long, however short this process's own pause is."""
+    patient = replace(known(State.CLOSED), epoch=Epoch(State.CLOSED, "e", "i", 20.0, 8.0))
+    assert due(patient, now=119.0) == []
+    assert due(patient, now=120.0) == [Epoch(State.OPENING, "fresh", "i", 20.0, 8.0)]
 
 
 @given(state=STATES, began=TIMES, took=st.floats(0, 5))

@@ -707,7 +707,7 @@ def test_a_backend_gets_what_it_needs_to_open() -> None:
     config = load({"STORAGE_DATA_DIR": "/var/bot"})
     context = open_context(config, config.stores[0], [TRADES], read_only=True)
     assert context == OpenContext(
-        "sqlite", config.stores[0].settings, (TRADES,), Path("/var/bot"), read_only=True
+        "sqlite", config.stores[0].settings, (TRADES,), Path("/var/bot"), read_only=True, timeout=30.0
     )
 
 

@@ -94,6 +94,12 @@ def test_keys_are_complete_and_canonical() -> None:
     for key in [(), ("BTC",), ("BTC", "5m", NOW, 1), ("", "5m", NOW), ("BTC", None, NOW), ("BTC", 5, NOW)]:
         with pytest.raises(InvalidRecordError):
             key_of(CANDLES, key)
+    for key in [
+        ("\ud800", "5m", NOW),
+        ("a\udfffb", "5m", NOW),
+    ]:  # no Unicode: neither a store nor a cache could hold it
+        with pytest.raises(InvalidRecordError):
+            key_of(CANDLES, key)
 
 
 @given(st.text(min_size=1, max_size=30), st.datetimes(datetime(1970, 1, 1), timezones=st.just(UTC)))

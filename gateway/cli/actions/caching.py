@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
+from collections.abc import Sequence
+from datetime import UTC, datetime
 from typing import Any, Final
+
+import msgspec
 
 from gateway.backend import Health
 from gateway.cache.authority import Authority
 from gateway.cache.opening import keeping_stores
 from gateway.cache.permit import State
+from gateway.cache.reports import Report, hit_rate, read_reports, totals
 from gateway.cli.exits import ExitCode
 from gateway.cli.output import note, print_json, print_line, print_table
 from gateway.cli.session import Session
@@ -17,7 +23,7 @@ from gateway.errors import GatewayError
 from gateway.findings import Finding, ok, warn
 from gateway.records.version import HybridClock
 
-__all__ = ["ask_cache", "cache_findings", "clear_cache", "show_status"]
+__all__ = ["ask_cache", "cache_findings", "clear_cache", "show_status", "told", "unused"]
 
 PATIENCE: Final = 5.0
 """Seconds for which the server is waited for."""
@@ -31,28 +37,78 @@ def show_status(session: Session, *, as_json: bool) -> ExitCode:
     """
     found = session.run(_status(session))
     if as_json:
-        print_json(found)
+        print_json({**found, "processes": [msgspec.to_builtins(one) for one in found["processes"]]})
         return ExitCode.OK if found["open"] else ExitCode.PROBLEM
-    columns = ("store", "state", "reason", "changed_at", "changed_by")
-    print_table(columns, [[one[name] for name in columns] for one in found["stores"]])
+    print_table(
+        ("store", "state", "for", "because", "since", "by"),
+        [
+            (
+                one["store"],
+                one["state"],
+                lasting(one["seconds"]),
+                one["reason"],
+                one["changed_at"],
+                one["changed_by"],
+            )
+            for one in found["stores"]
+        ],
+        marked="state",
+    )
     print_line("")
     if found["cache"] is None:
         print_line("STORAGE_BACKENDS names no cache")
     else:
         print_line(f"{found['cache']}: {found['summary']}", "green" if found["ok"] else "bold red")
+        for sentence in told(found["processes"]) if found["ok"] else ():
+            print_line(sentence)
         note(f"cached kinds: {', '.join(found['kinds'])}")
     return ExitCode.OK if found["open"] else ExitCode.PROBLEM
 
 
+def lasting(seconds: float | None) -> str:
+    """Return a stretch of time as people say it; empty for none."""
+    if seconds is None:
+        return ""
+    for length, name in ((86_400, "d"), (3_600, "h"), (60, "min")):
+        if seconds >= 2 * length:
+            return f"{seconds / length:.0f} {name}"
+    return f"{max(0.0, seconds):.0f} s"
+
+
+def told(processes: Sequence[Report]) -> list[str]:
+    """Return what the bots say of the cache, in sentences; nothing if none of them said anything lately."""
+    if not processes:
+        return ["no bot has used it within the last half minute"]
+    sums = totals(processes)
+    rate = hit_rate(sums["cache_hits"], sums["cache_misses"])
+    share = "nothing was read yet" if rate is None else f"{rate:.1%} of the reads were hits"
+    reads = sums["cache_hits"] + sums["cache_misses"]
+    lines = [
+        f"{len(processes)} bots: {share} ({reads:,} reads, {sums['cache_skipped']:,} of them not worth asking); "
+        f"{sums['cache_fills_refused']:,} stale fills refused, {sums['cache_errors']:,} errors, closed "
+        f"{sums['cache_closings']:,} times, unused for {lasting(sums['cache_closed_seconds'])} in all"
+    ]
+    return lines + unused(processes)
+
+
+def unused(processes: Sequence[Report]) -> list[str]:
+    """Return how many bots do not read from the cache, for each reason."""
+    reasons = Counter(one.closed for one in processes if one.closed)
+    return [f"{count} of {len(processes)} do not read from it: {reason}" for reason, count in reasons.items()]
+
+
 async def _status(session: Session) -> dict[str, Any]:
+    now = datetime.now(UTC)
     stores = [
         {"store": home.store.name, "state": "none", "reason": "", "changed_at": "", "changed_by": ""}
         | (home.describe() or {})
+        | {"seconds": home.age(now)}
         for home in await _authorities(session)
     ]
     configuration = session.configuration
     cache = configuration.cache
-    health = None if cache is None else await ask_cache(session, PATIENCE)
+    processes: list[Report] = []
+    health = None if cache is None else await ask_cache(session, PATIENCE, processes)
     return {
         "cache": None if cache is None else cache.instance,
         "ok": health is not None and health.ok,
@@ -61,6 +117,9 @@ async def _status(session: Session) -> dict[str, Any]:
         "kinds": sorted(kind.name for kind in configuration.cached),
         "open": bool(stores) and all(one["state"] == State.OPEN for one in stores),
         "stores": stores,
+        "processes": processes,
+        "totals": totals(processes),
+        "hit_rate": hit_rate(totals(processes)["cache_hits"], totals(processes)["cache_misses"]),
     }
 
 
@@ -109,12 +168,13 @@ async def _clear(session: Session, *, forget: bool) -> list[str]:
     return names
 
 
-async def ask_cache(session: Session, timeout: float) -> Health:
+async def ask_cache(session: Session, timeout: float, processes: list[Report] | None = None) -> Health:
     """Return what the configured cache says of itself; one that does not answer in time says so.
 
     Args:
         session: Names the cache.
         timeout: Seconds.
+        processes: Gets what the bots told about it.
     """
     configuration = session.configuration
     cache = configuration.cache
@@ -126,7 +186,10 @@ async def ask_cache(session: Session, timeout: float) -> Health:
                 open_context(configuration, cache, tuple(session.registry.kinds), True)
             )
             try:
-                return await opened.health()
+                health = await opened.health()
+                if health.ok and processes is not None:
+                    processes += await read_reports(opened, (await opened.contact()).incarnation)
+                return health
             finally:
                 await opened.close()
     except TimeoutError:
@@ -141,7 +204,11 @@ def cache_findings(session: Session) -> list[Finding]:
     if cache is None:
         return []
     subject = f"cache {cache.instance}"
-    health = session.run(ask_cache(session, PATIENCE))
+    processes: list[Report] = []
+    health = session.run(ask_cache(session, PATIENCE, processes))
+    slow = "the bots go on without it, at the speed of their stores"
     if not health.ok:
-        return [warn(subject, health.summary, "the bots go on without it, at the speed of their stores")]
-    return [ok(subject, health.summary)]
+        return [warn(subject, health.summary, slow)]
+    if closed := unused(processes):
+        return [warn(subject, "; ".join([health.summary, *closed]), slow)]
+    return [ok(subject, "; ".join([health.summary, *told(processes)]))]

@@ -67,7 +67,9 @@ def _phases(session: Session, state: ControlState | None) -> dict[str, Any]:
             "kind": one["kind"],
             "phase": one["phase"],
             "share": one["share"],
-            "decided_by": state.explain(one["companion_of"] or one["kind"]),
+            "decided_by": one["source"]
+            if one["epoch"] is None
+            else state.explain(one["companion_of"] or one["kind"]),
         }
         for one in standing(session, state)
     ]

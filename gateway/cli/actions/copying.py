@@ -95,7 +95,8 @@ def copy_kinds(session: Session, wanted: Copying, *, as_json: bool) -> ExitCode:
         StoreError: A store cannot be used; what was copied stays, and the copy can be repeated.
     """
     ends, plan = wanted.ends(session.instances), session.plan()
-    ways = {kind: ends or direction_of(plan, kind) for kind in session.kinds(wanted.kinds)}
+    kinds, left_out = session.moving(wanted.kinds)
+    ways = {kind: ends or direction_of(plan, kind) for kind in kinds}
     began = datetime.now(UTC)
     reports = session.run(_copy(session, wanted, ways))
     failed = [one for one in reports if not one.ok]
@@ -106,6 +107,7 @@ def copy_kinds(session: Session, wanted: Copying, *, as_json: bool) -> ExitCode:
         "to": target,
         "dry_run": wanted.dry_run,
         "kinds": [_report(one, directions[one.kind]) for one in reports],
+        "left_out": left_out,
         "ok": not failed,
     }
     whole = not (wanted.dry_run or wanted.kinds or failed)
@@ -182,6 +184,8 @@ def _print_copied(found: dict[str, Any], reports: Sequence[CopyReport]) -> None:
     headings = ("kind", "from", "to", "rows", f"{would}written", "newer there", "corrupt", "seconds")
     print_table(headings, [[one[name] for name in columns] for one in found["kinds"] if one["rows"]])
     print_empty(one["kind"] for one in found["kinds"] if not one["rows"] and not one["skipped"])
+    for sentence in found["left_out"]:
+        print_line(sentence, "yellow")
     for report in reports:
         if report.skipped:
             print_line(f"{report.kind}: {report.skipped}", "yellow")

@@ -12,7 +12,8 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from gateway.backend import Health
-from gateway.cli.actions.caching import ask_cache
+from gateway.cache.reports import Report, hit_rate, totals
+from gateway.cli.actions.caching import ask_cache, unused
 from gateway.cli.actions.mirroring import look_everywhere, mirror_text
 from gateway.cli.exits import ExitCode
 from gateway.cli.output import note as tell
@@ -101,7 +102,19 @@ def _cache(session: Session, timeout: float) -> dict[str, _Answer]:
     cache, began = session.configuration.cache, time.monotonic()
     if cache is None:
         return {}
-    health = session.run(ask_cache(session, timeout))
+    processes: list[Report] = []
+    health = session.run(ask_cache(session, timeout, processes))
+    if health.ok:
+        sums = totals(processes)
+        details: dict[str, Any] = {
+            **health.details,
+            "processes": len(processes),
+            "hit_rate": hit_rate(sums["cache_hits"], sums["cache_misses"]),
+            "totals": sums,
+        }
+        share = details["hit_rate"]
+        hits = [] if share is None else [f"{share:.1%} hits"]
+        health = Health(health.ok, "; ".join([health.summary, *hits, *unused(processes)]), details)
     return {cache.instance: _Answer(health, time.monotonic() - began)}
 
 

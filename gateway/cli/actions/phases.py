@@ -72,14 +72,16 @@ def standing(session: Session, state: ControlState) -> list[dict[str, Any]]:
     found = []
     for kind in session.kinds():
         held = plan.plan_of(kind)
-        decision = state.decision(kind.companion_of or kind.name)
+        placed = plan.is_placed(kind)
+        decision = None if placed else state.decision(kind.companion_of or kind.name)
+        source = "environment" if decision is None else "control store"
         found.append(
             {
                 "kind": kind.name,
                 "phase": held.phase.value,
                 "share": held.share,
                 "companion_of": kind.companion_of,
-                "source": "environment" if decision is None else "control store",
+                "source": "STORAGE_PLACES" if placed else source,
                 "epoch": None if decision is None else decision.epoch,
                 "who": None if decision is None else decision.who,
                 "why": None if decision is None else decision.why,
@@ -130,6 +132,7 @@ def set_phases(session: Session, step: Step, *, as_json: bool) -> ExitCode:
     """
     phase, share = _phase_of(step.phase), parse_share(step.share)
     kinds = _leading(session, step.kinds)
+    left_out = session.moving(step.kinds)[1]
     wanted = KindPlan(phase, share)
     _check_all(session, kinds, wanted)
     moved = leaders_moved(session.plan(), _moved_plan(session.plan(), kinds, wanted))
@@ -158,6 +161,7 @@ def set_phases(session: Session, step: Step, *, as_json: bool) -> ExitCode:
         "changes": [_change(one) for one in changes],
         "members": [_member(one, epoch) for one in members],
         "other_pairs": _other_pairs(session.control),
+        "left_out": left_out,
         "followed": not behind,
     }
     if as_json:
@@ -213,13 +217,19 @@ def _leading(session: Session, names: Sequence[str]) -> tuple[str, ...]:
         leader = session.kind(name).companion_of
         if leader is not None:
             raise ConfigurationError(f"{name} moves along with {leader}; set the phase of {leader}")
+        if session.configuration.plan.is_placed(session.kind(name)):
+            raise ConfigurationError(
+                f"STORAGE_PLACES says where {name} lives, so it has no phase to set; take it out of STORAGE_PLACES, "
+                "restart the bots, and set its phase then"
+            )
     return tuple(dict.fromkeys(names)) or (ALL_KINDS,)
 
 
 def _check_all(session: Session, kinds: Sequence[str], wanted: KindPlan) -> None:
     """Refuse the step for all kinds if one of them cannot take it, before any was moved."""
     plan = session.plan()
-    every = [kind.name for kind in session.kinds()] if kinds == (ALL_KINDS,) else kinds
+    moving = (kind.name for kind in session.kinds() if not plan.is_placed(kind))
+    every = list(moving) if kinds == (ALL_KINDS,) else kinds
     for kind in every:
         try:
             check_move(plan.plan_of(session.kind(kind)), wanted)

@@ -28,7 +28,9 @@ def verify_kinds(session: Session, names: Sequence[str], *, deep: bool, as_json:
         ConfigurationError: There is one store only and the check is not deep.
         StoreError: A store cannot answer, so nothing is proven.
     """
+    left_out: list[str] = []
     if len(session.instances) == 2:
+        left_out = session.moving(names)[1]
         plan, specs = session.plan(), session.registry.kinds
         kinds = [
             _compared(one, plan.plan_of(specs.get(one.kind)).share)
@@ -46,6 +48,7 @@ def verify_kinds(session: Session, names: Sequence[str], *, deep: bool, as_json:
         "deep": deep,
         "ok": all(one["ok"] for one in kinds),
         "kinds": kinds,
+        "left_out": left_out,
     }
     if as_json:
         print_json(found)
@@ -59,7 +62,7 @@ async def compare_kinds(session: Session, names: Sequence[str], *, deep: bool) -
     plan, reports = session.plan(), []
     async with session.stores(*session.instances) as stores:
         with metered() as meter:
-            for kind in session.kinds(names):
+            for kind in session.moving(names)[0]:
                 left, right = direction_of(plan, kind)
                 report = await verify_kind(
                     stores[left],
@@ -152,6 +155,8 @@ def _print_verified(found: dict[str, Any]) -> None:
     )
     shown = {row[0] for row in rows}
     print_empty(one["kind"] for one in found["kinds"] if one["kind"] not in shown and not one["skipped"])
+    for sentence in found["left_out"]:
+        print_line(sentence, "yellow")
     for one in found["kinds"]:
         if one["skipped"]:
             print_line(f"{one['kind']}: {one['skipped']}", "yellow")

@@ -9,21 +9,17 @@ import asyncio
 import uuid
 from collections.abc import AsyncIterator, Coroutine, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from pathlib import Path
 from typing import Any, TypeVar
 
 import asyncpg
 import pytest
 
-from gateway.backend import OpenContext, RangeDigest, Step, WriteReceipt
-from gateway.conformance.kinds import ALL_KINDS
+from gateway.backend import RangeDigest, Step, WriteReceipt
 from gateway.conformance.rows import Scribe
 from gateway.query import Query, ReadRange
 from gateway.records.kind import KindSpec
 from gateway.records.row import Key, Row
 from gateway_postgres.reads import get_rows, read_digest, read_page
-from gateway_postgres.schema import schema_of
-from gateway_postgres.settings import PostgresSettings
 from gateway_postgres.statements import SET_TENANT
 from gateway_postgres.writing import write
 from tests.servers import Database, PostgresServer
@@ -117,17 +113,10 @@ async def reading(
         yield connection
 
 
-def laboratory(request: pytest.FixtureRequest, kinds: Sequence[KindSpec] = ALL_KINDS) -> Iterator[Laboratory]:
-    """Make the tables of kinds on the server that the fixture's parameter names; the body of a fixture."""
+def laboratory(request: pytest.FixtureRequest) -> Iterator[Laboratory]:
+    """Copy the kit's tables on the server that the fixture's parameter names; the body of a fixture."""
     server: PostgresServer = request.getfixturevalue(request.param)
-    with server.fresh() as database:
-        make_tables(database, kinds)
+    with request.getfixturevalue("kit_databases")(server).fresh() as database:
         made = Laboratory(database)
         yield made
         made.close()
-
-
-def make_tables(database: Database, kinds: Sequence[KindSpec]) -> None:
-    """Make the schema as the owner, with partitions, row security and grants."""
-    settings = PostgresSettings(url=database.owner_url)
-    schema_of(OpenContext("postgres", settings, tuple(kinds), Path())).upgrade()

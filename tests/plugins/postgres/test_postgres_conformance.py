@@ -15,6 +15,7 @@ from gateway.conformance import BackendConformance
 from gateway.conformance.kinds import ALL_KINDS
 from gateway_postgres.plugin import SPEC
 from gateway_postgres.settings import PostgresSettings
+from tests.prepared import KitDatabases
 from tests.servers import Database, PgBouncer, PostgresServer
 
 
@@ -25,24 +26,17 @@ def _context(url: str, tmp_path: Path, **settings: str) -> OpenContext:
 
 
 @pytest.fixture(scope="module")
-def database18(postgres18: PostgresServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Database]:
+def database18(postgres18: PostgresServer, kit_databases: KitDatabases) -> Iterator[Database]:
     """A database of PostgreSQL 18 with the tables of every kind."""
-    with postgres18.fresh() as database:
-        _make_schema(database, tmp_path_factory.mktemp("unused"))
+    with kit_databases(postgres18).fresh() as database:
         yield database
 
 
 @pytest.fixture(scope="module")
-def database15(postgres15: PostgresServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Database]:
+def database15(postgres15: PostgresServer, kit_databases: KitDatabases) -> Iterator[Database]:
     """The same of PostgreSQL 15."""
-    with postgres15.fresh() as database:
-        _make_schema(database, tmp_path_factory.mktemp("unused"))
+    with kit_databases(postgres15).fresh() as database:
         yield database
-
-
-def _make_schema(database: Database, tmp_path: Path) -> None:
-    assert SPEC.schema is not None
-    SPEC.schema(_context(database.app_url, tmp_path, admin_url=database.owner_url)).upgrade()
 
 
 class OnServer(BackendConformance):
@@ -71,7 +65,17 @@ class TestPostgres18Conformance(OnServer):
         self.url = database18.app_url
 
 
-class TestPostgres15Conformance(OnServer):
+class Again(OnServer):
+    """The kit on another way to what was tested in full: every clause, with fewer examples and fewer crashes."""
+
+    rounds = OnServer.rounds[:2]
+
+    @pytest.fixture(autouse=True)
+    def fewer(self, few_examples: None) -> None:
+        """Draw fewer examples."""
+
+
+class TestPostgres15Conformance(Again):
     """PostgreSQL 15, directly."""
 
     @pytest.fixture(autouse=True)
@@ -80,7 +84,7 @@ class TestPostgres15Conformance(OnServer):
         self.url = database15.app_url
 
 
-class TestPooledConformance(OnServer):
+class TestPooledConformance(Again):
     """PostgreSQL 18 behind PgBouncer in transaction mode, which the backend finds out by itself."""
 
     @pytest.fixture(autouse=True)

@@ -26,7 +26,7 @@ from gateway.dispatch import Store
 from gateway.records import POSITIONS, Row
 from gateway.records.market import CANDLES, ORDER_BOOK_SNAPSHOTS
 from gateway_postgres.settings import PostgresSettings
-from tests.prepared import make_schema
+from tests.prepared import KitDatabases
 from tests.servers import Database, PostgresServer
 
 PLUGINS: Final[dict[str, ModuleType]] = {
@@ -46,18 +46,16 @@ FEW: Final = settings(
 
 
 @pytest.fixture(scope="module")
-def database18(postgres18: PostgresServer) -> Iterator[Database]:
+def database18(postgres18: PostgresServer, kit_databases: KitDatabases) -> Iterator[Database]:
     """A database of PostgreSQL 18 with tables for the kinds of the conformance kit."""
-    with postgres18.fresh() as made:
-        make_schema(made, ALL_KINDS)
+    with kit_databases(postgres18).fresh() as made:
         yield made
 
 
 @pytest.fixture(scope="module")
-def database15(postgres15: PostgresServer) -> Iterator[Database]:
+def database15(postgres15: PostgresServer, kit_databases: KitDatabases) -> Iterator[Database]:
     """The same on the system's PostgreSQL, which sorts text by the rules of English."""
-    with postgres15.fresh() as made:
-        make_schema(made, ALL_KINDS)
+    with kit_databases(postgres15).fresh() as made:
         yield made
 
 

@@ -58,9 +58,11 @@ def stamper() -> Stamper:
     return Stamper(str(uuid.uuid4()))
 
 
-def _started(**settings: str) -> Iterator[QuestDbServer]:
+@pytest.fixture(scope="session")
+def _own_server() -> Iterator[QuestDbServer]:
     try:
-        made = QuestDbServer.default(settings=settings)
+        # Only its developers' mode suspends a table when it is told to.
+        made = QuestDbServer.default(settings={"dev.mode.enabled": "true"})
     except MissingServerError as missing:
         pytest.skip(f"no server: {missing}")
     with made as server:
@@ -68,12 +70,7 @@ def _started(**settings: str) -> Iterator[QuestDbServer]:
 
 
 @pytest.fixture
-def own_server() -> Iterator[QuestDbServer]:
-    """A server that a test may kill."""
-    yield from _started()
-
-
-@pytest.fixture
-def stopping_server() -> Iterator[QuestDbServer]:
-    """A server of a test's own that suspends tables when it is told to, which only its developers' mode does."""
-    yield from _started(**{"dev.mode.enabled": "true"})
+def own_server(_own_server: QuestDbServer) -> Iterator[QuestDbServer]:
+    """A server that a test may kill, and whose tables it may suspend; a start takes long, so there is one for all."""
+    yield _own_server
+    _own_server.start()

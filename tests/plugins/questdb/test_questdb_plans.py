@@ -16,8 +16,8 @@ from gateway.errors import CapabilityError
 from gateway.records import INDICATORS, Key, KindSpec, Row
 from gateway_questdb.groups import packed, unpacked
 from gateway_questdb.layout import layout_of
-from gateway_questdb.lines import lines_of
-from gateway_questdb.plans import keys_to_compare, plan_of, requests_of, without_losers
+from gateway_questdb.lines import lines_of, text_of
+from gateway_questdb.plans import keys_to_compare, logs_of, plan_of, requests_of, without_losers
 
 SCRIBE = Scribe("11111111-1111-1111-1111-111111111111")
 
@@ -121,9 +121,48 @@ def test_lines_are_those_of_the_protocol() -> None:
     first, second = lines_of(layout_of(INDICATORS), batch).decode().splitlines()
     assert first == (
         r"indicators,tenant_id=t,session_id=s\ 1,symbol=B\,\=\\,indicator_id=100%,row__origin=loose\ t "
-        r'version=1i,digest=-3i,deleted=f,record_id="a",value=0.1,metadata="{\"k\":\"v\\\\\"}" 5'
+        r'version=1i,digest=-3i,record_id="a",value=0.1,metadata="{\"k\":\"v\\\\\"}" 5'
     )
     assert second == (
         r"indicators,tenant_id=t,session_id=s\ 1,symbol=C,indicator_id=100%,row__origin=loose\ t "
-        r'version=2i,digest=4i,deleted=f,record_id="b%d",value=1e+300,confidence=0.0 6'
+        r'version=2i,digest=4i,record_id="b%d",value=1e300,confidence=0.0 6'
     )
+
+
+def log_row(tenant: int, version: int, deleted: bool, note: str | None) -> Row:
+    """Return a log row of one of a few tenants, or its deletion."""
+    scribe = Scribe(f"11111111-1111-1111-1111-11111111111{tenant}")
+    record_id = f"{tenant}-{version}"
+    row = scribe.log(record_id, version=FIRST_VERSION + version, note=note)
+    return scribe.tombstone(row, version=FIRST_VERSION + version) if deleted else row
+
+
+log_rows = st.builds(
+    log_row,
+    st.integers(0, 2),
+    st.integers(0, 9),
+    st.booleans(),
+    st.none() | st.text(st.sampled_from('a",=\\ \n%'), max_size=4),
+)
+
+
+@given(st.lists(log_rows, min_size=1, max_size=8))
+def test_rows_are_written_together_as_each_by_itself(some: list[Row]) -> None:
+    """The lines of any mixture of tenants and deletions are the lines of each row, whatever the others hold."""
+    layout = layout_of(PROBE_LOG)
+    single = [text_of(layout, [row]) for row in some]
+    assert sorted(text_of(layout, some)) == sorted(b"".join(single))
+    assert all(line in text_of(layout, some) for line in single)
+
+
+@given(st.lists(log_rows | rows, max_size=8))
+def test_a_batch_of_log_rows_needs_no_decision(batch: list[Step]) -> None:
+    """Single rows of logs are sorted by kind and kept as they are; anything else in the batch asks for a plan."""
+    found = logs_of(batch)
+    if all(isinstance(step, Row) and step.kind is PROBE_LOG for step in batch):
+        assert found == ({PROBE_LOG: batch} if batch else {})
+        assert keys_to_compare(plan_of(batch)) == {}
+    else:
+        assert found is None
+    group: list[Step] = [Group(())]
+    assert logs_of([*batch, *group]) is None

@@ -14,10 +14,15 @@ from typing import Any
 import pytest
 
 from gateway import Gateway
+from gateway_redis.cache import RedisCache
+from gateway_redis.settings import RedisSettings
+from tests.open_cache import incarnation_of, open_cache
 from tests.servers import Database, FaultProxy, RedisServer
 
 KEYS = ("a", "b", "c")
 OPENED = datetime(2026, 1, 5, tzinfo=UTC)
+PATIENCE, PERMIT = 2.0, 0.15
+"""`STORAGE_TIMEOUT` and `STORAGE_CACHE_PERMIT`, in seconds: after a fault the cache is open again within seven."""
 
 
 @dataclass
@@ -29,18 +34,19 @@ class Truth:
     writes: int = 0
     slowest_read: float = 0.0
     slowest_write: float = 0.0
-    goal: tuple[int, asyncio.Event] | None = None
+    goal: tuple[int, int, asyncio.Event] | None = None
 
-    async def after(self, reads: int) -> None:
-        """Wait until so many more reads were made."""
-        self.goal = (self.reads + reads, asyncio.Event())
-        await self.goal[1].wait()
+    async def after(self, reads: int, writes: int) -> None:
+        """Wait until so many more reads and writes were made."""
+        self.goal = (self.reads + reads, self.writes + writes, asyncio.Event())
+        await self.goal[2].wait()
 
-    def was_read(self) -> None:
-        """Count a read."""
-        self.reads += 1
-        if self.goal is not None and self.reads >= self.goal[0]:
-            self.goal[1].set()
+    def count(self, *, reads: int = 0, writes: int = 0) -> None:
+        """Count what was made."""
+        self.reads += reads
+        self.writes += writes
+        if self.goal is not None and self.reads >= self.goal[0] and self.writes >= self.goal[1]:
+            self.goal[2].set()
 
     def known(self, key: str, amount: int) -> None:
         """Note an amount that nobody may fall behind from now on."""
@@ -53,7 +59,7 @@ async def _write(bot: Gateway, key: str, amount: int, truth: Truth) -> None:
         condition_id=key, market_name="BTC", side="YES", entry_price="0.5", amount=amount, opened_at=OPENED
     )
     truth.known(key, amount)
-    truth.writes += 1
+    truth.count(writes=1)
     truth.slowest_write = max(truth.slowest_write, time.monotonic() - began)
 
 
@@ -65,7 +71,7 @@ async def _read(bot: Gateway, key: str, truth: Truth) -> None:
     assert found.amount is not None
     assert int(found.amount) >= least, f"{key}: read {found.amount} after {least} was known"
     truth.known(key, int(found.amount))
-    truth.was_read()
+    truth.count(reads=1)
 
 
 async def _trade(
@@ -87,7 +93,8 @@ async def _trade(
     async def fate() -> None:
         for fault in (*faults, lambda: None):
             await asyncio.to_thread(fault)
-            await truth.after(each)
+            # So many writes that each bot made some, since it is a write that notices that others must not read.
+            await truth.after(each, 2 * len(KEYS))
         done.set()
 
     async with asyncio.TaskGroup() as tasks:
@@ -112,9 +119,10 @@ async def two_bots(directory: Path, database: Database, *urls: str) -> AsyncIter
         "STORAGE_POSTGRES_URL": database.app_url,
         "STORAGE_REDIS_COMMAND_TIMEOUT": "0.5",
         "STORAGE_REDIS_CONNECT_TIMEOUT": "0.5",
-        "STORAGE_TIMEOUT": "2",
-        "STORAGE_CACHE_PERMIT": "0.3",
+        "STORAGE_TIMEOUT": str(PATIENCE),
+        "STORAGE_CACHE_PERMIT": str(PERMIT),
     }
+    await already_open(database, directory, urls[0])
     bots = [
         Gateway(
             "postgres,redis",
@@ -135,6 +143,14 @@ async def two_bots(directory: Path, database: Database, *urls: str) -> AsyncIter
     finally:
         for bot in bots:
             await bot.close()
+
+
+async def already_open(database: Database, directory: Path, url: str) -> None:
+    """Have the stores say that the cache is open, which no bot has used yet."""
+    incarnation = await incarnation_of(RedisCache(RedisSettings(url=url)))
+    environ = {"STORAGE_POSTGRES_URL": database.app_url}
+    async with Gateway("postgres", data_dir=directory / "before", environ=environ, env_file=None) as plain:
+        await open_cache(plain, incarnation, timeout=PATIENCE, permit=PERMIT)
 
 
 async def _counters(bot: Gateway) -> dict[str, Any]:

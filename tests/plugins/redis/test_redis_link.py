@@ -12,17 +12,8 @@ import pytest
 from gateway.cache.contract import End, EndAnswer, Miss
 from gateway.errors import CacheError, CacheMovedError
 from gateway_redis.cache import RedisCache
-from gateway_redis.link import packed
 from tests.plugins.redis.redis_lab import LONG, becomes, mark, opened, settings
 from tests.servers import FaultProxy, RedisServer
-
-
-def test_a_command_is_packed_as_the_driver_does() -> None:
-    """Texts, numbers and bytes of every length."""
-    from redis.asyncio.connection import Connection
-
-    words = ("EVALSHA", "ä", b"\x00\r\n", 0, -12, "", "x" * 7_000)
-    assert packed(words) == b"".join(Connection().pack_command(*words))
 
 
 @pytest.mark.anyio
@@ -138,9 +129,9 @@ async def test_too_many_questions_without_an_answer_are_refused(valkey_server: R
         async with opened(proxy.url_of(valkey_server.url()), command_timeout=30) as held:
             incarnation = held.contact.incarnation
             proxy.silence()
-            names = [f"n{at}" for at in range(1_000)]
+            names = ["a"]
             waiting = [
-                asyncio.ensure_future(held.cache.get(incarnation, names, "t", LONG)) for _ in range(10)
+                asyncio.ensure_future(held.cache.get(incarnation, names, "t", LONG)) for _ in range(10_000)
             ]
             await asyncio.sleep(0)
             with pytest.raises(CacheError, match="too slow"):

@@ -83,13 +83,16 @@ class JournalFacts:
     Attributes:
         target: Instance name of the mirror.
         depth: How many intents; counted up to a limit that the asker gave, so a greater number is not told apart.
-        oldest: The smallest version among them; None if there are none. Its time says how far the mirror is behind.
-            Where they were not all counted, it is the smallest among those and the first of each owner.
+        oldest: The smallest version among them; None if there are none. Where they were not all counted, it is the
+            smallest among those and the first of each owner. History is written with the versions of its own time, so
+            this says what the mirror lacks, and not for how long.
+        since: When the first of them was written, in microseconds since 1970; None where the store does not say.
     """
 
     target: str
     depth: int
     oldest: int | None
+    since: int | None = field(default=None, compare=False)
 
 
 class Journal(Protocol):

@@ -41,7 +41,7 @@ _SCHEMA: Final = (
     """CREATE TABLE intents (
         source TEXT NOT NULL, target TEXT NOT NULL, tenant TEXT NOT NULL, owner TEXT NOT NULL,
         number INTEGER NOT NULL, part INTEGER NOT NULL, kind TEXT NOT NULL, key TEXT NOT NULL,
-        version INTEGER NOT NULL, trace TEXT NOT NULL,
+        version INTEGER NOT NULL, trace TEXT NOT NULL, noted_at INTEGER NOT NULL,
         PRIMARY KEY (source, target, tenant, owner, number, part)) WITHOUT ROWID""",
     """CREATE TABLE states (
         source TEXT NOT NULL, tenant TEXT NOT NULL, target TEXT NOT NULL, body TEXT NOT NULL,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
@@ -18,18 +19,26 @@ from gateway.records.kind import KindSpec
 
 __all__ = ["LocalJournal"]
 
-_INSERT: Final = "INSERT OR REPLACE INTO intents VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+_INSERT: Final = "INSERT INTO intents VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING"
 _DELETE: Final = """DELETE FROM intents
-    WHERE source = ? AND target = ? AND tenant = ? AND owner = ? AND number BETWEEN ? AND ?"""
-_PENDING: Final = """SELECT owner, number, part, kind, key, version, trace FROM intents
-    WHERE source = :source AND target = :target AND tenant = :tenant AND (owner, number) > (:owner, :number)
-      AND version < :before AND kind IN (SELECT value FROM json_each(:kinds))
+    WHERE source = ? AND target = ? AND tenant = ? AND owner = ? AND number BETWEEN ? AND ?
+      AND kind IN (SELECT value FROM json_each(?))"""
+# A step is older when each row of it is: whoever is given a part of a step would acknowledge all of it.
+_SELECT: Final = """SELECT owner, number, part, kind, key, version, trace FROM intents AS held
+    WHERE source = :source AND target = :target AND tenant = :tenant AND {place}
+      AND kind IN (SELECT value FROM json_each(:kinds))
+      AND (:before IS NULL OR (version < :before AND NOT EXISTS (SELECT 1 FROM intents AS other
+        WHERE other.source = :source AND other.target = :target AND other.tenant = :tenant
+          AND other.owner = held.owner AND other.number = held.number AND other.version >= :before)))
     ORDER BY owner, number, part LIMIT :limit"""
+_PENDING: Final = _SELECT.format(place="(owner, number) > (:owner, :number)")
+_REST: Final = _SELECT.format(place="owner = :owner AND number = :number AND part > :part")
 _TARGETS: Final = "SELECT DISTINCT target, tenant FROM intents WHERE source = ?"
 _DEPTH: Final = """SELECT count(*) FROM (
     SELECT 1 FROM intents WHERE source = ? AND target = ? AND tenant = ? LIMIT ?)"""
-_OLDEST: Final = "SELECT min(version) FROM intents WHERE source = ? AND target = ? AND tenant = ?"
-_END: Final = 2**63 - 1
+_OLDEST: Final = (
+    "SELECT min(version), min(noted_at) FROM intents WHERE source = ? AND target = ? AND tenant = ?"
+)
 
 
 class LocalJournal:
@@ -53,7 +62,7 @@ class LocalJournal:
         return f"<LocalJournal {self._source} {self.file.path}>"
 
     async def note(self, notes: Sequence[Note]) -> None:
-        """Keep intents; when it returns, they outlive every process. Repeating it changes nothing.
+        """Keep intents; when it returns, they outlive every process. A number that is there already is left as it is.
 
         Raises:
             StoreError: None of them was kept.
@@ -65,9 +74,9 @@ class LocalJournal:
         self.file.write_now(self._insertion(notes))
 
     def _insertion(self, notes: Iterable[Note]) -> Any:
-        source = self._source
+        source, now = self._source, time.time_ns() // 1_000
         rows: list[tuple[Any, ...]] = [
-            (source, target, tenant, owner, number, part, kind.name, json.dumps(key), version, trace)
+            (source, target, tenant, owner, number, part, kind.name, json.dumps(key), version, trace, now)
             for target, (owner, number, part, kind, tenant, key, version, trace) in notes
         ]
         return lambda connection: connection.executemany(_INSERT, rows).rowcount
@@ -81,7 +90,7 @@ class LocalJournal:
 
         def remove(connection: sqlite3.Connection) -> None:
             for target, tenant in connection.execute(_TARGETS, (self._source,)).fetchall():
-                connection.execute(_DELETE, (self._source, target, tenant, *stretch))
+                connection.execute(_DELETE, (self._source, target, tenant, *stretch, self._names))
 
         await self.file.write(remove)
 
@@ -95,14 +104,12 @@ class LocalJournal:
             "tenant": tenant,
             "owner": "" if after is None else after.owner,
             "number": -1 if after is None else after.last,
-            "before": _END if before is None else before,
+            "before": before,
             "kinds": self._names,
             "limit": limit,
         }
         nothing: list[tuple[Any, ...]] = []
-        rows = await self.file.read(
-            lambda connection: connection.execute(_PENDING, asked).fetchall(), nothing
-        )
+        rows = await self.file.read(lambda connection: _whole(connection, asked), nothing)
         kinds = self._kinds
         return [
             Intent(owner, number, part, kinds[kind], tenant, tuple(json.loads(key)), version, trace)
@@ -115,7 +122,7 @@ class LocalJournal:
 
         def remove(connection: sqlite3.Connection) -> int:
             before = connection.total_changes
-            connection.executemany(_DELETE, [(*place, *one) for one in done])
+            connection.executemany(_DELETE, [(*place, *one, self._names) for one in done])
             return connection.total_changes - before
 
         return await self.file.write(remove) if done else 0
@@ -129,8 +136,18 @@ class LocalJournal:
             for target, whose in connection.execute(_TARGETS, (source,)).fetchall():
                 if whose == tenant:
                     (depth,) = connection.execute(_DEPTH, (source, target, tenant, limit)).fetchone()
-                    (oldest,) = connection.execute(_OLDEST, (source, target, tenant)).fetchone()
-                    found.append(JournalFacts(target, depth, oldest))
+                    oldest, since = connection.execute(_OLDEST, (source, target, tenant)).fetchone()
+                    found.append(JournalFacts(target, depth, oldest, since))
             return found
 
         return await self.file.read(look, [])
+
+
+def _whole(connection: sqlite3.Connection, asked: Mapping[str, Any]) -> list[tuple[Any, ...]]:
+    """Return a page of intents; of its last step all of them, even beyond the limit."""
+    rows = connection.execute(_PENDING, asked).fetchall()
+    if len(rows) < asked["limit"] or not rows:
+        return rows
+    owner, number, part, *_ = rows[-1]
+    step = {"owner": owner, "number": number, "part": part, "limit": -1}
+    return rows + connection.execute(_REST, {**asked, **step}).fetchall()

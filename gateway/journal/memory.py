@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from bisect import bisect_right, insort
 from collections.abc import Iterable, Sequence
 from typing import Final
@@ -23,7 +24,7 @@ class MemoryJournal:
     """
 
     def __init__(self) -> None:
-        self._intents: dict[_Place, dict[_Number, Intent]] = {}
+        self._intents: dict[_Place, dict[_Number, tuple[Intent, int]]] = {}
         self._order: dict[_Place, list[_Number]] = {}
 
     def __repr__(self) -> str:
@@ -35,6 +36,7 @@ class MemoryJournal:
 
     def note_now(self, notes: Iterable[Note]) -> None:
         """Keep intents; see `LocalJournal.note_now`."""
+        now = time.time_ns() // 1_000
         for target, intent in notes:
             place, number = (target, intent.tenant), (intent.owner, intent.number, intent.part)
             held, order = self._intents.setdefault(place, {}), self._order.setdefault(place, [])
@@ -43,7 +45,7 @@ class MemoryJournal:
                     order.append(number)
                 else:
                     insort(order, number)
-            held[number] = intent
+                held[number] = intent, now
 
     async def forget(self, stretch: Stretch) -> None:
         """Remove the intents of writes that did not happen, for every mirror."""
@@ -58,10 +60,13 @@ class MemoryJournal:
         at = 0 if after is None else bisect_right(order, (after.owner, after.last, _LAST))
         found: list[Intent] = []
         while at < len(order) and len(found) < limit:
-            intent = held[order[at]]
-            if before is None or intent.version < before:
-                found.append(intent)
-            at += 1
+            owner, number, _ = order[at]
+            end = bisect_right(order, (owner, number, _LAST), at)
+            # Steps are given as a whole: whoever is given a part of one would acknowledge all of it.
+            step = [held[one][0] for one in order[at:end]]
+            if before is None or all(intent.version < before for intent in step):
+                found += step
+            at = end
         return found
 
     async def acknowledge(self, target: str, tenant: str, done: Sequence[Stretch]) -> int:
@@ -81,7 +86,10 @@ class MemoryJournal:
         """Return what is left; see `Journal.facts`."""
         return [
             JournalFacts(
-                target, min(len(held), limit), min((one.version for one in held.values()), default=None)
+                target,
+                min(len(held), limit),
+                min(one.version for one, _ in held.values()),
+                min(noted for _, noted in held.values()),
             )
             for (target, whose), held in sorted(self._intents.items())
             if whose == tenant and held

@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 
 from gateway.intents import JournalFacts
+from gateway.records.codec import from_micros
 from gateway.records.version import version_time
 
 __all__ = ["Bounds", "JournalPolicy", "age_of", "age_text", "excess"]
@@ -37,10 +38,14 @@ class Bounds:
 
 
 def age_of(facts: JournalFacts, now: datetime) -> timedelta:
-    """Return how long the oldest intent has been waiting; nothing if there is none, or a clock runs ahead."""
+    """Return how long the first intent has been waiting; nothing if there is none, or a clock runs ahead.
+
+    By when it was written, which is not what its version says if it is of history that is brought in now.
+    """
     if facts.oldest is None:
         return timedelta(0)
-    return max(timedelta(0), now - version_time(facts.oldest))
+    since = version_time(facts.oldest) if facts.since is None else from_micros(facts.since)
+    return max(timedelta(0), now - since)
 
 
 def age_text(age: timedelta) -> str:

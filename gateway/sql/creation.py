@@ -215,14 +215,16 @@ def intents_creation(layout: Layout) -> list[Statement]:
         text = (
             f"CREATE TABLE {SQLITE_INTENTS} (tenant_id TEXT NOT NULL, target TEXT NOT NULL, owner TEXT NOT NULL, "
             "number INTEGER NOT NULL, part INTEGER NOT NULL, kind TEXT NOT NULL, key TEXT NOT NULL, "
-            "version INTEGER NOT NULL, trace TEXT, PRIMARY KEY (target, owner, number, part)) WITHOUT ROWID"
+            "version INTEGER NOT NULL, trace TEXT, noted_at INTEGER NOT NULL, "
+            "PRIMARY KEY (target, owner, number, part)) WITHOUT ROWID"
         )
         return [literal(text)]
     texts = [
         f'CREATE TABLE {_INTENTS} (tenant_id uuid NOT NULL, target text COLLATE "C" NOT NULL, '
         'owner text COLLATE "C" NOT NULL, number bigint NOT NULL, part integer NOT NULL, '
         'kind text COLLATE "C" NOT NULL, key text COLLATE "C" NOT NULL, version bigint NOT NULL, '
-        'trace text COLLATE "C", PRIMARY KEY (tenant_id, target, owner, number, part)) '
+        'trace text COLLATE "C", noted_at timestamptz NOT NULL DEFAULT now(), '
+        "PRIMARY KEY (tenant_id, target, owner, number, part)) "
         f"WITH ({_INTENT_SETTINGS})",
         *protect(_INTENTS),
         tenant_policy(_INTENTS),

@@ -109,11 +109,9 @@ async def read_journal(connection: Connection[Record], tenant: str, limit: int) 
     found = []
     for (target,) in await connection.fetch(noting.TARGETS, tenant):
         ((depth, oldest),) = await connection.fetch(noting.DEPTH, tenant, target, limit)
-        if depth >= limit:
-            # Those that were counted may not hold the oldest, which is about the first of its owner.
-            for (owner,) in await connection.fetch(noting.OWNERS, tenant, target):
-                first = await connection.fetchval(noting.FIRST_VERSION, tenant, target, owner)
-                oldest = min(oldest, first if first is not None else oldest)
         if depth:
-            found.append(JournalFacts(target, depth, oldest))
+            # Those that were counted may not hold the oldest, which is about the first of its owner.
+            ((head, since),) = await connection.fetch(noting.HEADS, tenant, target)
+            smallest = oldest if head is None else min(oldest, head)
+            found.append(JournalFacts(target, depth, smallest, since))
     return found

@@ -18,10 +18,9 @@ from gateway_postgres.arrays import array_writer
 __all__ = [
     "BY_KEY",
     "DEPTH",
-    "FIRST_VERSION",
     "FORGET",
+    "HEADS",
     "NOTE",
-    "OWNERS",
     "REMOVE",
     "REST",
     "TARGETS",
@@ -178,17 +177,13 @@ TARGETS: Final = (
 )
 """Finds the mirrors of which there is something, each by one step through the key."""
 
-OWNERS: Final = (
+HEADS: Final = (
     f"WITH RECURSIVE found AS ((SELECT owner FROM {_TABLE} WHERE tenant_id = $1::uuid AND target = $2::text "  # noqa: S608 - a fixed name
     f"ORDER BY owner LIMIT 1) UNION ALL SELECT (SELECT held.owner FROM {_TABLE} AS held "
     "WHERE held.tenant_id = $1::uuid AND held.target = $2::text AND held.owner > found.owner "
     "ORDER BY held.owner LIMIT 1) FROM found WHERE found.owner IS NOT NULL) "
-    "SELECT owner FROM found WHERE owner IS NOT NULL"
+    "SELECT min(head.version), min(head.noted_at) FROM found CROSS JOIN LATERAL "
+    f"(SELECT held.version, held.noted_at FROM {_TABLE} AS held WHERE held.tenant_id = $1::uuid "
+    "AND held.target = $2::text AND held.owner = found.owner ORDER BY held.number, held.part LIMIT 1) AS head"
 )
-"""Finds the owners that have something for a mirror."""
-
-FIRST_VERSION: Final = (
-    f"SELECT version FROM {_TABLE} WHERE tenant_id = $1::uuid AND target = $2::text AND owner = $3::text "  # noqa: S608 - a fixed name
-    "ORDER BY number, part LIMIT 1"
-)
-"""Finds the version of an owner's first intent."""
+"""Finds the smallest version and the first time among the first intents of all owners: tenant and mirror."""

@@ -7,6 +7,7 @@ its owner added before, and a stretch of numbers lies in one piece.
 from __future__ import annotations
 
 import sqlite3
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, Final
@@ -19,15 +20,15 @@ from gateway.sql.intents import SQLITE_INTENTS, Alike, Note, alike, intents_from
 
 __all__ = ["facts", "forget_intents", "note", "note_alike", "note_one", "pending", "portions_of", "remove"]
 
-_COLUMNS: Final = "tenant_id, target, owner, number, part, kind, key, version, trace"
+_COLUMNS: Final = "tenant_id, target, owner, number, part, kind, key, version, trace, noted_at"
 _INSERT: Final = f"INSERT INTO {SQLITE_INTENTS} ({_COLUMNS}) VALUES "  # noqa: S608 - a fixed name
 # Numbers that are sent again, after an answer that was lost, are there already.
 _REPEATED: Final = " ON CONFLICT DO NOTHING"
-_ALONE: Final = f"{_INSERT}(?, ?, ?, ?, ?, ?, ?, ?, ?){_REPEATED}"
+_ALONE: Final = f"{_INSERT}(?, ?, ?, ?, ?, ?, ?, ?, ?, ?){_REPEATED}"
 _SIZES: Final = (512, 128, *range(64, 0, -1))
 """How many intents one statement adds: few sizes, so that the driver keeps them all prepared."""
-_FIXED: Final = 5
-"""Parameters that all intents of an insert share: tenant, mirror, owner, number of the first, kind."""
+_FIXED: Final = 6
+"""Parameters that all intents of an insert share: tenant, mirror, owner, number of the first, kind, and when."""
 _REMOVED: Final = 5_000
 """Intents removed in one transaction, about: writers wait for one such portion at most."""
 
@@ -39,20 +40,20 @@ def note(
     updated: Mapping[int, Sequence[Row]],
 ) -> None:
     """Store the intents of any batch inside the open transaction."""
-    notes = notes_of(steps, journaling, updated)
+    notes, now = notes_of(steps, journaling, updated), _now()
     start = 0
     for size in _portions(len(notes)):
         portion = notes[start : start + size]
-        connection.execute(_insert(size), [value for one in portion for value in one])
+        connection.execute(_insert(size), [value for one in portion for value in (*one, now)])
         start += size
 
 
 def note_one(connection: sqlite3.Connection, row: Row, journaling: Journaling) -> None:
     """Store the intents of a batch of one row inside the open transaction."""
     kind, tenant, version, *_ = row
-    key, trace = key_text(row), journaling.traces.get(0)
+    key, trace, now = key_text(row), journaling.traces.get(0), _now()
     for target in journaling.targets[0]:
-        values = (tenant, target, journaling.owner, journaling.first, 0, kind.name, key, version, trace)
+        values = (tenant, target, journaling.owner, journaling.first, 0, kind.name, key, version, trace, now)
         connection.execute(_ALONE, values)
 
 
@@ -64,14 +65,19 @@ def note_alike(connection: sqlite3.Connection, rows: Sequence[Row], journaling: 
     found = alike(rows, journaling)
     if found is None or found.traces:
         return False
-    kind, tenant = rows[0].kind.name, rows[0].tenant
+    kind, tenant, now = rows[0].kind.name, rows[0].tenant, _now()
     for target in found.targets:
         start = 0
         for size in _portions(len(rows)):
-            shared = (tenant, target, found.owner, found.first + start, kind)
+            shared = (tenant, target, found.owner, found.first + start, kind, now)
             connection.execute(_insert_alike(size), _interleaved(shared, found, start, size))
             start += size
     return True
+
+
+def _now() -> int:
+    """Return the time in microseconds since 1970: when intents are written, whatever their versions say."""
+    return time.time_ns() // 1_000
 
 
 def _interleaved(shared: tuple[Any, ...], found: Alike, start: int, size: int) -> list[Any]:
@@ -91,7 +97,7 @@ def _portions(rows: int) -> Iterator[int]:
 
 @lru_cache(maxsize=len(_SIZES))
 def _insert(rows: int) -> str:
-    marks = ", ".join("?" for _ in Note._fields)
+    marks = ", ".join("?" for _ in (*Note._fields, "noted_at"))
     return f"{_INSERT}{', '.join([f'({marks})'] * rows)}{_REPEATED}"
 
 
@@ -99,7 +105,9 @@ def _insert(rows: int) -> str:
 def _insert_alike(rows: int) -> str:
     """Return the insert of rows that follow one another, of which only key and version differ."""
     places = range(_FIXED + 1, _FIXED + 1 + 2 * rows, 2)
-    groups = (f"(?1, ?2, ?3, ?4 + {at}, 0, ?5, ?{key}, ?{key + 1}, NULL)" for at, key in enumerate(places))
+    groups = (
+        f"(?1, ?2, ?3, ?4 + {at}, 0, ?5, ?{key}, ?{key + 1}, NULL, ?6)" for at, key in enumerate(places)
+    )
     return f"{_INSERT}{', '.join(groups)}{_REPEATED}"
 
 
@@ -223,21 +231,21 @@ def facts(connection: sqlite3.Connection, tenant: str, limit: int) -> list[Journ
             (target, tenant, limit),
         ).fetchone()
         if depth:
-            heads = _heads(connection, target, tenant) if depth >= limit else ()
-            found.append(JournalFacts(target, depth, min((oldest, *heads))))
+            versions, times = zip(*_heads(connection, target, tenant), strict=True)
+            found.append(JournalFacts(target, depth, min(oldest, *versions), min(times)))
     return found
 
 
-def _heads(connection: sqlite3.Connection, target: str, tenant: str) -> Iterator[int]:
-    """Yield the version of each owner's first intent, which is about its oldest: those counted may not hold it."""
+def _heads(connection: sqlite3.Connection, target: str, tenant: str) -> Iterator[tuple[int, int]]:
+    """Yield version and time of each owner's first intent: those counted may not hold the oldest."""
     for owner in _following(connection, "owner", (target,)):
         head = connection.execute(
-            f"SELECT version FROM {SQLITE_INTENTS} WHERE target = ? AND owner = ? AND tenant_id = ? "  # noqa: S608 - as above
+            f"SELECT version, noted_at FROM {SQLITE_INTENTS} WHERE target = ? AND owner = ? AND tenant_id = ? "  # noqa: S608 - as above
             "ORDER BY number, part LIMIT 1",
             (target, owner, tenant),
         ).fetchone()
         if head is not None:
-            yield head[0]
+            yield head
 
 
 def _following(connection: sqlite3.Connection, column: str, fixed: tuple[str, ...]) -> Iterator[str]:

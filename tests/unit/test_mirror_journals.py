@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -76,10 +77,42 @@ async def test_what_is_noted_is_pending_in_order(journal: AnyJournal) -> None:
 
 @pytest.mark.anyio
 async def test_noting_twice_is_noting_once(journal: AnyJournal) -> None:
-    """A repeated note replaces the first."""
+    """What is there already under a number is left as it is."""
     await journal.note(notes(1, 2))
     journal.note_now(notes(2, version=9))
-    assert [one.version for one in await journal.pending("b", TENANT, 10)] == [1, 9]
+    assert [one.version for one in await journal.pending("b", TENANT, 10)] == [1, 2]
+
+
+@pytest.mark.anyio
+async def test_steps_are_given_whole_or_not_at_all(journal: AnyJournal) -> None:
+    """A page does not end within a step, and `before` leaves out a step of which any row is younger."""
+    steps = [
+        intent(number, part=part, version=10 * number + part) for number in (1, 2, 3) for part in (0, 1, 2)
+    ]
+    await journal.note([("b", one) for one in steps])
+    for limit in range(1, 10):
+        found = list(await journal.pending("b", TENANT, limit))
+        assert found == steps[: len(found)]
+        assert len(found) == -(-limit // 3) * 3
+    assert list(await journal.pending("b", TENANT, 1, after=Stretch("a", 1, 1))) == steps[3:6]
+    for before, whole in ((12, 0), (13, 3), (22, 3), (23, 6), (99, 9)):
+        assert list(await journal.pending("b", TENANT, 99, before=before)) == steps[:whole]
+
+
+@pytest.mark.anyio
+async def test_waiting_begins_when_an_intent_is_written(journal: AnyJournal) -> None:
+    """What is told as the beginning is when it was noted, however old the versions are."""
+    began = time.time_ns() // 1_000
+    await journal.note(notes(1, version=1))
+    noted = time.time_ns() // 1_000
+    await journal.note(notes(2, version=2))
+    (found,) = await journal.facts(TENANT, 1)
+    assert found.since is not None
+    assert began <= found.since <= noted
+    await journal.acknowledge("b", TENANT, [Stretch("a", 1, 1)])
+    (later,) = await journal.facts(TENANT, 1)
+    assert later.since is not None
+    assert later.since >= noted
 
 
 @pytest.mark.anyio
@@ -148,6 +181,8 @@ async def test_a_file_serves_several_primaries_and_processes(tmp_path: Path) -> 
     elsewhere = LocalJournal(other, "old", [TRADES])
     assert [one.number for one in await elsewhere.pending("b", TENANT, 9)] == [1]
     assert [one.depth for one in await elsewhere.facts(TENANT, 9)] == [2]
+    assert await elsewhere.acknowledge("b", TENANT, [Stretch("a", 1, 2)]) == 1, "a kind that it does not know"
+    assert [one.number for one in await first.pending("b", TENANT, 9)] == [2]
     assert (tmp_path / "journal.db").stat().st_mode & 0o777 == 0o600
     await one.close()
     await other.close()

@@ -262,7 +262,7 @@ def test_a_restored_store_has_no_intents(prepared_database: Database, tmp_path: 
     asyncio.run(fill(context, rows))
     source = tmp_path / "x.jsonl.gz"
     backup_of(context).write(source)
-    statement = "INSERT INTO gateway.intents VALUES (%s, 'mirror', 'me', 1, 0, 'trades', '[]', 1)"
+    statement = "INSERT INTO gateway.intents (tenant_id, target, owner, number, part, kind, key, version) VALUES (%s, 'mirror', 'me', 1, 0, 'trades', '[]', 1)"
     with psycopg.connect(prepared_database.superuser_url, autocommit=True) as connection:
         connection.execute(statement, (rows[0].tenant,))
         connection.execute("DELETE FROM bots_core.trades")
@@ -281,7 +281,7 @@ def test_a_database_from_before_gets_the_table(prepared_database: Database) -> N
     assert schema.upgrade()
     assert schema.check() == []
     prepared_database.execute(
-        "INSERT INTO gateway.intents VALUES (gen_random_uuid(), 'mirror', 'me', 1, 0, 'trades', '[]', 1)"
+        "INSERT INTO gateway.intents (tenant_id, target, owner, number, part, kind, key, version) VALUES (gen_random_uuid(), 'mirror', 'me', 1, 0, 'trades', '[]', 1)"
     )
     with pytest.raises(SchemaError, match="yet to reach a mirror"):
         schema.downgrade("0001")

@@ -196,7 +196,7 @@ def test_rows_of_others_cannot_be_written(
         f"UPDATE bots_core.trades SET tenant_id = '{OTHER}'",  # noqa: S608  # ours, as those below
         f"UPDATE bots_core.positions SET tenant_id = '{OTHER}', condition_id = 'given'",  # noqa: S608
         f"INSERT INTO gateway.moved_rows VALUES ('trades', '{OTHER}', 'r')",  # noqa: S608
-        f"INSERT INTO gateway.intents VALUES ('{OTHER}', 'm', 'o', 1, 0, 'trades', '[]', 1)",  # noqa: S608
+        f"INSERT INTO gateway.intents (tenant_id, target, owner, number, part, kind, key, version) VALUES ('{OTHER}', 'm', 'o', 1, 0, 'trades', '[]', 1)",  # noqa: S608
     ):
         with pytest.raises(REFUSED, match="row-level security"):
             bot.execute(statement.encode())

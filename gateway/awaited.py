@@ -89,25 +89,16 @@ class JournalCaughtUp:
     async def _answers(
         self, journal: Journal, mirror: str, tenant: str, rows: Sequence[Awaited]
     ) -> dict[Awaited, bool]:
-        # Mostly nothing is pending that is old enough, and then this one look tells it for all of them.
-        facts = {fact.target: fact.oldest for fact in await journal.facts(tenant, 1)}
-        oldest = facts.get(mirror)
-        waiting = {row for row in rows if oldest is not None and oldest <= row.version}
-        answers = dict.fromkeys(rows, True)
-        if waiting:
-            answers.update(await self._search(journal, mirror, tenant, waiting))
-        return answers
+        """Look through the intents for those of the rows. Mostly there are hardly any, and one look is enough.
 
-    async def _search(
-        self, journal: Journal, mirror: str, tenant: str, rows: set[Awaited]
-    ) -> dict[Awaited, bool]:
-        """Look through the intents for those of the rows."""
-        before = max(row.version for row in rows) + 1
+        Neither their versions nor their order say where to look: history is written late, with old versions, and a
+        step may hold younger rows beside an old one.
+        """
         pending: dict[tuple[str, Key | None], int] = {}
         after: Stretch | None = None
         page, left = self._page, self._most
         while left > 0:
-            found = await journal.pending(mirror, tenant, page, before=before, after=after)
+            found = await journal.pending(mirror, tenant, page, after=after)
             _note(pending, found)
             if len(found) < page:
                 return {row: not _is_pending(pending, row) for row in rows}
@@ -121,7 +112,7 @@ class JournalCaughtUp:
 
 
 def _resumed(found: Sequence[Intent]) -> Stretch | None:
-    """Return after what to go on. The page may end within a step, so that its last one is read again."""
+    """Return after what to go on. A page might end within a step, so its last one is read again."""
     first, last = found[0], found[-1]
     if (first.owner, first.number) == (last.owner, last.number):
         return None

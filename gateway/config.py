@@ -19,18 +19,15 @@ from pydantic import ValidationError
 from gateway.backend import BackendSettings, BackendSpec, OpenContext
 from gateway.catalogue import CATALOGUE
 from gateway.concerns import exposure_concerns, store_concerns, uncached_concerns
-from gateway.errors import ConfigurationError, PluginError, UnknownBackendError, UnknownKindError
+from gateway.errors import ConfigurationError, PluginError, UnknownBackendError
 from gateway.findings import Finding
 from gateway.guard import refuse
-from gateway.migration.phases import Phase
-from gateway.modes import MODES, parse_modes
-from gateway.places import PLACES, parse_places
+from gateway.kind_settings import cached_kinds, first_plan, named_kind
 from gateway.provenance import ConfigValue, gateway_values, store_values
 from gateway.records.kind import KindSpec
-from gateway.records.registry import KindRegistry
 from gateway.redaction import redact
 from gateway.registry import PluginRegistry
-from gateway.routing import KindPlan, RoutingPlan, parse_cutover
+from gateway.routing import RoutingPlan
 from gateway.sampling import parse_rates
 from gateway.settings import PREFIX, GatewaySettings, variables_of
 from gateway.stores import BACKENDS, StoreName, check_locations, files_of, named_stores, variable_of
@@ -49,7 +46,6 @@ RESERVED: Final = (f"{PREFIX}TEST_", f"{PREFIX}BENCH_", f"{PREFIX}DEMO_")
 """Prefixes that belong to test suites, benchmarks and the demo, which may share the environment."""
 
 ENV_FILE: Final = Path(".env")
-MAX_TIMEOUT: Final = 120.0
 FIELDS: Final = tuple(GatewaySettings.model_fields)
 
 
@@ -173,13 +169,13 @@ def load_configuration(
     _check_stores(opened)
     stores = tuple(store for store in opened if store.spec.store_of_record)
     cache = opened[-1] if len(stores) < len(opened) else None
-    plan = _plan(settings, stores, registry)
+    plan = first_plan(settings, tuple(store.instance for store in stores), registry.kinds)
     values = gateway_values(settings, variables, plan, () if cache is None else (cache.instance,))
     for name, store in zip(names, opened, strict=True):
         values += store_values(name, store.settings, variables)
     cached = cached_kinds(settings, registry.kinds) if cache is not None else ()
     for kind in parse_rates(settings.shadow_sample).kinds:
-        _named_kind(f"{PREFIX}SHADOW_SAMPLE", kind, registry.kinds)
+        named_kind(f"{PREFIX}SHADOW_SAMPLE", kind, registry.kinds)
     cacheable = tuple(kind for kind in registry.kinds if kind.cacheable)
     return Configuration(
         settings, stores, plan, tuple(values), variables.secret_file, cache, cached, cacheable
@@ -333,69 +329,3 @@ def _check_stores(stores: Sequence[StoreConfig]) -> None:
                     f"{variable} would mean a setting of {store.instance!r} and one of {other}; "
                     f"give the store another name in {BACKENDS}"
                 )
-
-
-def cached_kinds(settings: GatewaySettings, kinds: KindRegistry) -> tuple[KindSpec, ...]:
-    """Return the kinds that a cache is to serve.
-
-    Raises:
-        UnknownKindError: `STORAGE_CACHE_KINDS` names one that nobody registered.
-        ConfigurationError: It names one that does not allow a cache, or calls to stores may take too long for one.
-    """
-    if settings.timeout > MAX_TIMEOUT:
-        raise ConfigurationError(
-            f"{PREFIX}TIMEOUT={settings.timeout:g} is too long for a cache, which stays closed for twice that after "
-            f"it was lost; set it to {MAX_TIMEOUT:g} or less, or name no cache in {BACKENDS}"
-        )
-    allowed = tuple(kind for kind in kinds if kind.cacheable)
-    for name in settings.cache_kinds:
-        kind = _named_kind(f"{PREFIX}CACHE_KINDS", name, kinds)
-        if not kind.cacheable:
-            raise ConfigurationError(
-                f"{PREFIX}CACHE_KINDS names {name!r}, which allows no cache; those that do are "
-                f"{', '.join(kind.name for kind in allowed)}"
-            )
-    return tuple(kind for kind in allowed if not settings.cache_kinds or kind.name in settings.cache_kinds)
-
-
-def _plan(settings: GatewaySettings, stores: Sequence[StoreConfig], registry: PluginRegistry) -> RoutingPlan:
-    pair = len(stores) == 2
-    phase = settings.phase or (Phase.DUAL_WRITE if pair else Phase.LEGACY)
-    shares = parse_cutover(settings.cutover)
-    if not pair and (shares or phase not in {Phase.LEGACY, Phase.COMPLETE}):
-        culprit = f"{PREFIX}CUTOVER" if shares else f"{PREFIX}PHASE={phase.value}"
-        raise ConfigurationError(
-            f"{culprit} needs two stores, but only {stores[0].instance!r} is named; "
-            f"name both in {BACKENDS}, the old one first"
-        )
-    names = tuple(store.instance for store in stores)
-    places = parse_places(settings.places, names)
-    for kind in shares:
-        _check_named(f"{PREFIX}CUTOVER", kind, registry.kinds)
-        if kind in places:
-            raise ConfigurationError(
-                f"{PREFIX}CUTOVER and {PLACES} both name {kind!r}; name it in one of them"
-            )
-    for kind in places:
-        _check_named(PLACES, kind, registry.kinds)
-    kinds = {kind: KindPlan(phase, share) for kind, share in shares.items()}
-    kinds |= {kind: KindPlan(own) for kind, own in places.items()}
-    mode, modes = parse_modes(settings.mirror_mode)
-    for kind in modes:
-        _check_named(MODES, kind, registry.kinds)
-    return RoutingPlan(names, KindPlan(phase), kinds, mode, modes, placed=frozenset(places))
-
-
-def _named_kind(variable: str, name: str, kinds: KindRegistry) -> KindSpec:
-    try:
-        return kinds.get(name)
-    except UnknownKindError as error:
-        raise UnknownKindError(f"{variable}: {error}") from error
-
-
-def _check_named(variable: str, name: str, kinds: KindRegistry) -> None:
-    kind = _named_kind(variable, name, kinds)
-    if kind.companion_of is not None:
-        raise ConfigurationError(
-            f"{variable} names {name!r}, whose rows move with {kind.companion_of!r}; name that one"
-        )

@@ -8,15 +8,15 @@ went along the old routes has arrived, since they must read the latest row.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from datetime import datetime
-from itertools import groupby, islice
-from typing import Final
+from itertools import groupby
 
+from gateway.acks import acknowledged
 from gateway.api import Ack
 from gateway.backend import Capability, GroupSummary, KeyRef, Summarize, Update
 from gateway.both import Apply, knowing_both
-from gateway.cache.front import CacheFront, behind, held
+from gateway.cache.front import CacheFront, behind
 from gateway.columns import ColumnBatch, by_column
 from gateway.dispatch import Store
 from gateway.errors import MirrorWriteError, StoreError
@@ -26,6 +26,8 @@ from gateway.mirror.contract import Mirroring
 from gateway.observer import ReadObserver
 from gateway.outcomes import Computed, LaneOptions, Outcome
 from gateway.paths import Path, Paths
+from gateway.portions import CHUNK, chunks, slices
+from gateway.purging import purge
 from gateway.query import Query, following
 from gateway.records.kind import KindSpec, Record, Shape
 from gateway.records.row import Key, Row
@@ -33,10 +35,7 @@ from gateway.records.stamp import Stamper
 from gateway.routing import Route, RoutingPlan, leaders_moved
 from gateway.telemetry import Counters
 
-__all__ = ["Engine", "Path", "ReadObserver", "acknowledge"]
-
-CHUNK: Final = 2_500
-SLICE: Final = 250
+__all__ = ["Engine", "Path", "ReadObserver"]
 
 
 class Engine:
@@ -168,7 +167,7 @@ class Engine:
             raise
         if outcome.lost and kind.shape is not Shape.LOG:
             return await self._put_again(row, outcome)
-        return _ack(row, path.route, outcome)
+        return acknowledged(row, path.route, outcome)
 
     async def _settled(self) -> None:
         """Wait until everything that follows the routes of before has arrived.
@@ -190,7 +189,7 @@ class Engine:
         self.stamper.clock.observe(outcome.superseded)
         row = self.stamper.restamp(row)
         path = self.path(row.kind, row.key)
-        return _ack(row, path.route, await path.lane.write((row,), path.way))
+        return acknowledged(row, path.route, await path.lane.write((row,), path.way))
 
     async def put_rows(self, rows: Sequence[Row], *, latest: bool = True) -> None:
         """Store rows that are stamped already, each along its own way.
@@ -216,10 +215,10 @@ class Engine:
                 continue
             for row in group:
                 ways.setdefault(self.path(kind, row.key), []).append(row)
-        chunks = [(path, part) for path, own in ways.items() for part in _chunks(own)]
+        parts = [(path, part) for path, own in ways.items() for part in chunks(own)]
         turn = self._paths.turn
         outcomes = await asyncio.gather(
-            *(self._put_in_turn(turn, path, part, latest) for path, part in chunks), return_exceptions=True
+            *(self._put_in_turn(turn, path, part, latest) for path, part in parts), return_exceptions=True
         )
         # A primary's failure matters more than a mirror's, whichever came first.
         failures = [outcome for outcome in outcomes if isinstance(outcome, BaseException)]
@@ -241,7 +240,7 @@ class Engine:
         for row in lost:
             if last[row.kind, row.key] is row:
                 await self._put_again(row, outcome)
-        _ack(rows[-1], path.route, outcome)
+        acknowledged(rows[-1], path.route, outcome)
 
     async def put_many(self, records: Iterable[Record], kind_of: Callable[[type[Record]], KindSpec]) -> int:
         """Store many records, some thousand rows at a time, and return how many."""
@@ -249,7 +248,7 @@ class Engine:
         rows: list[Row] = []
         writing: asyncio.Task[None] | None = None
         try:
-            for kind, part in _slices(records, kind_of):
+            for kind, part in slices(records, kind_of):
                 rows += self.stamper.stamp_many(kind, part)
                 await asyncio.sleep(0)  # a store's own thread gets to run in between
                 if len(rows) >= CHUNK:
@@ -351,18 +350,8 @@ class Engine:
     async def purge(self, kind: KindSpec, before: datetime) -> int:
         """Remove rows by age from the primary and every mirror; returns how many on the primary."""
         route = self.plan.listing(kind)
-        for name in (route.primary, *route.mirrors):
-            self.stores[name].require(Capability.PURGE, "remove rows by age")
-        async with held(self.cache, kind) as ready:
-            await ready()
-            removed = await self.stores[route.primary].purge(kind, self.stamper.tenant, before)
-            for name in route.mirrors:
-                await ready()
-                if self.mirrors is not None:
-                    # Or its rows come after the purge, and stay.
-                    await self.mirrors.feed(route.primary, name).flush()
-                await self.stores[name].purge(kind, self.stamper.tenant, before)
-        return removed
+        stores = [self.stores[name] for name in (route.primary, *route.mirrors)]
+        return await purge(stores, kind, self.stamper.tenant, before, self.cache, self.mirrors)
 
     async def close(self) -> None:
         """Finish every write and read under way."""
@@ -370,32 +359,3 @@ class Engine:
         for reader in self._readers.values():
             await reader.close()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-
-
-def _slices(
-    records: Iterable[Record], kind_of: Callable[[type[Record]], KindSpec]
-) -> Iterator[tuple[KindSpec, list[Record]]]:
-    """Yield a few records at a time, each time of one kind."""
-    for model, group in groupby(records, type):
-        kind = kind_of(model)
-        while part := list(islice(group, SLICE)):
-            yield kind, part
-
-
-def _chunks(rows: Sequence[Row]) -> list[Sequence[Row]]:
-    return [rows[at : at + CHUNK] for at in range(0, len(rows), CHUNK)]
-
-
-def acknowledge(row: Row, primary: str = "", mirrors: tuple[str, ...] = ()) -> Ack:
-    """Return what a caller learns of a row; without a primary, that it is buffered."""
-    kind = row.kind
-    key = row.values[: len(kind.key)]
-    record_id = key[0] if kind.shape is Shape.LOG else None
-    return Ack(kind.name, key, record_id, row.version, primary, mirrors)  # type: ignore[arg-type] # ids are text
-
-
-def _ack(row: Row, route: Route, outcome: Outcome) -> Ack:
-    ack = acknowledge(row, route.primary, outcome.mirrored)
-    if outcome.failures:
-        raise MirrorWriteError(ack, outcome.failures)
-    return ack

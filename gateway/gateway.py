@@ -30,7 +30,7 @@ from gateway.migration.control import ControlStore, resolve
 from gateway.migration.follow import PlanFollower
 from gateway.mirror.bounds import Bounds
 from gateway.mirror.facade import MirrorOptions, Mirrors
-from gateway.mirror.refusals import refusal_of
+from gateway.mirror.refusals import refused_row
 from gateway.outcomes import LaneOptions
 from gateway.records.stamp import Stamper
 from gateway.records.version import HybridClock
@@ -207,11 +207,13 @@ class Gateway(BotCalls):
             stamper.tenant,
             stamper.clock,
             settings.journal_path,
-            lambda *refused: divergences.record(refusal_of(*refused)),
+            lambda *refused: divergences.record(refused_row(*refused)),
             MirrorOptions(bounds, wait=settings.timeout),
             self.counters,
         )
         closers.push_async_callback(mirrors.close)
+        if self._shadow is not None:
+            self._shadow.watch(mirrors.caught_up)
         await mirrors.start()
         return mirrors
 

@@ -116,6 +116,12 @@ class Rig:
         """Hand over what is left of a pair."""
         return await self.relays[primary, mirror].drain(deadline, before=before)
 
+    async def settled(self, primary: str, mirror: str) -> bool:
+        """Return once nothing is on its way."""
+        await self.feeds[primary, mirror].flush()
+        await self.relays[primary, mirror].settled()
+        return True
+
     async def drain(self, deadline: float = 10.0) -> None:
         """Hand over everything that is left, of every pair."""
         for (primary, mirror), relay in self.relays.items():

@@ -304,6 +304,13 @@ class Relaying(Protocol):
         """
         ...
 
+    async def settled(self) -> None:
+        """Return once whatever it has read from the primary by now has reached the mirror, or has not.
+
+        What it reads later is what the primary has later.
+        """
+        ...
+
     def status(self) -> RelayStatus:
         """Return what it is at."""
         ...
@@ -354,6 +361,17 @@ class Mirroring(Protocol):
 
         Raises:
             StoreError: The journal could not answer.
+        """
+        ...
+
+    async def settled(self, primary: str, mirror: str) -> bool:
+        """Return once no row is on its way to a mirror that the primary had when this was called.
+
+        For who removes rows from both: what is still on its way would come back after that. What this gateway has on
+        its way is waited for; what other processes have is as long as the mirror keeps up.
+
+        Returns:
+            Whether that is certain. It is not while a mirror is behind to which other processes bring rows too.
         """
         ...
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -11,12 +12,14 @@ from itertools import permutations
 from pathlib import Path
 from typing import Any, Final
 
+from gateway.awaited import CaughtUp
 from gateway.backend import Capability
 from gateway.dispatch import Store
-from gateway.errors import GatewayError, JournalFullError
+from gateway.errors import GatewayError, JournalFullError, StoreError
 from gateway.journal.file import JournalFile
 from gateway.journal.numbers import Numbers
 from gateway.journal.sink import JournaledStore
+from gateway.mirror.arrival import Arrivals
 from gateway.mirror.bounds import Bounds
 from gateway.mirror.circuit import Circuit
 from gateway.mirror.contract import Feeding, FeedOptions, Pair, RelayOptions
@@ -36,6 +39,7 @@ __all__ = ["MirrorOptions", "Mirrors"]
 _log: Final = logging.getLogger(__name__)
 _NEVER: Final = 2**63
 _LOOKING: Final = 10.0
+_SETTLING: Final = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +83,9 @@ class Mirrors:
         refused: Is told of rows that a mirror refuses for good.
         options: Bounds and paces.
         counters: The gateway's.
+
+    Attributes:
+        caught_up: Tells whether writes have reached a mirror.
     """
 
     def __init__(
@@ -96,6 +103,7 @@ class Mirrors:
         self.numbers = Numbers()
         self._options = options or MirrorOptions()
         self._tenant = tenant
+        self._clock = clock
         self._refused = refused
         self._counters = counters or Counters()
         self._file = JournalFile(journal)
@@ -107,6 +115,7 @@ class Mirrors:
             (one, other): self._pair(stores[one], stores[other], sinks[other])
             for one, other in permutations(stores, 2)
         }
+        self.caught_up: CaughtUp = Arrivals(self._watches, self.homes)
         self._to = {target: watch for (_, target), watch in self._watches.items()}
         self._given_up: frozenset[str] = frozenset()
         self._full = False
@@ -230,6 +239,18 @@ class Mirrors:
         except TimeoutError:
             return False
         return await watch.relay.drain(end - time.monotonic(), before=before)
+
+    async def settled(self, primary: str, mirror: str) -> bool:
+        """Return once nothing is on its way that the primary had when this was called; see `Mirroring.settled`."""
+        watch, before = self._watches[primary, mirror], self._clock.last + 1
+        with contextlib.suppress(StoreError):  # the mirror has it; the journal will be told later
+            await watch.feed.flush()
+        await watch.relay.settled()
+        if watch.pair.exclusive:
+            return True
+        if watch.state is not None and watch.state.paused:
+            return True  # by everybody: what is left is read from the primary again, once it is not
+        return await watch.relay.drain(_SETTLING, before=before)
 
     async def look(self) -> None:
         """Look now, not within the next second."""

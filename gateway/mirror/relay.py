@@ -18,7 +18,7 @@ from gateway.errors import GatewayError, StoreError
 from gateway.intents import Intent, Stretch, stretches_of
 from gateway.mirror.contract import Claim, Feeding, Pair, Permission, Refused, RelayOptions, RelayStatus
 from gateway.mirror.patience import Patience
-from gateway.mirror.replay import Number, Page, page_of, replay
+from gateway.mirror.replay import Number, Page, Replayed, page_of, replay
 from gateway.records.version import version_at
 
 __all__ = ["Relay"]
@@ -53,6 +53,7 @@ class Relay:
         self._refused = refused
         self._patience = Patience(self._options.patience, self._options.poison)
         self._turn = asyncio.Lock()
+        self._batches: set[asyncio.Task[Replayed]] = set()
         self._look = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._claim = Claim.GRANTED
@@ -85,6 +86,12 @@ class Relay:
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
         await self._permission.release()
+
+    async def settled(self) -> None:
+        """Return once whatever it has read from the primary is on the mirror, or is not; see `Relaying.settled`."""
+        batches = tuple(self._batches)
+        if batches:
+            await asyncio.wait(batches)
 
     async def drain(self, deadline: float, *, before: int | None = None) -> bool:
         """Hand over everything that is in the journal; see `Relaying.drain`."""
@@ -231,7 +238,10 @@ class Relay:
 
     async def _replay(self, intents: Sequence[Intent]) -> set[Number]:
         """Hand over a batch and return the numbers that are not done."""
-        found = await replay(self._pair, intents)
+        batch = asyncio.create_task(replay(self._pair, intents), name=f"replay to {self._pair.target}")
+        self._batches.add(batch)
+        batch.add_done_callback(self._batches.discard)
+        found = await batch
         now = time.monotonic()
         self._relayed += found.written
         self._patience.refuse(found.refused, now)

@@ -21,6 +21,7 @@ __all__ = [
     "claims",
     "cleared",
     "here",
+    "lacks",
     "paused",
     "released",
     "reported",
@@ -109,6 +110,14 @@ def resumed_intents(state: MirrorState, now: datetime) -> MirrorState | None:
 def behind(state: MirrorState) -> bool:
     """Tell whether the mirror lacks writes that no journal has, so that only a copy can bring them."""
     return state.suspended or state.behind_since is not None
+
+
+def lacks(state: MirrorState, version: int) -> bool:
+    """Tell whether a mirror may lack a write of this version for good, so that its journal says nothing about it.
+
+    While intents are not written that is any write: history is written with the versions of its own time.
+    """
+    return state.suspended or (state.behind_since is not None and version >= state.behind_since)
 
 
 def cleared(state: MirrorState, began: datetime) -> MirrorState | None:

@@ -22,7 +22,7 @@ class MirrorState(Record):
         relay_owner: Which gateway replays intents; empty for none.
         relay_where: Its process and host.
         relay_until: Until when it may be taken to be at it; whoever finds this in the past takes over.
-        circuit: `closed` (the mirror is written), `open` (it is left alone for a while) or `probing`.
+        circuit: `closed` (the mirror is written) or `open` (it failed, and is only tried now and then).
         last_error: What went wrong last; empty for nothing.
         last_error_at: When.
         refused: How many rows the mirror refuses for good, by the relay's last count.

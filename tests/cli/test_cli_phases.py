@@ -246,3 +246,17 @@ def test_the_new_store_leads_only_with_proof(workplace: Any) -> None:
     assert workplace.run(*BOTH, "copy", "--from", "sqlite", "--to", "json").code == 0
     proven = workplace.run(*step, "cutover", "--why", "copied and verified", "--wait", "0", "--json")
     assert proven.json["changes"][0]["why"] == "copied and verified"
+
+
+def test_what_is_not_mirrored_is_not_cut_over(workplace: Any) -> None:
+    """A kind whose mode is off stays with its store, unless STORAGE_PLACES has taken it out of the migration."""
+    off = {"STORAGE_MIRROR_MODE": "journaled,trades:off"}
+    step = ("phase", "set", "--why", "w", "--wait", "0", "--force")
+    assert workplace.run(*BOTH, *step, "shadow_read", env=off).code == 0
+    for kinds in (("--kind", "trades"), ()):
+        refused = workplace.run(*BOTH, *step, "cutover", *kinds, env=off)
+        assert refused.code == 2
+        assert "trades:off" in refused.err
+        assert workplace.run(*BOTH, "phase", "show", "--json", env=off).json["epoch"] == 1
+    assert workplace.run(*BOTH, *step, "cutover", "--kind", "positions", env=off).code == 0
+    assert workplace.run(*BOTH, *step, "cutover", env={**off, "STORAGE_PLACES": "trades:json"}).code == 0

@@ -56,6 +56,22 @@ async def test_another_mirrors_backlog_does_not_matter() -> None:
     assert list(await caught_up("new", "old", [_row("a", 10)])) == [True]
 
 
+async def test_history_that_is_written_late_is_awaited_too() -> None:
+    """Neither the age of a version nor its place in the journal says that nothing older is pending."""
+    journal = _journal(_intent(1, "now", 1_000), _intent(2, "now too", 1_001), _intent(3, "old", 5))
+    caught_up = JournalCaughtUp(lambda _name: journal)
+    assert list(await caught_up("old", "new", [_row("old", 5), _row("else", 5)])) == [False, True]
+
+
+async def test_a_row_of_a_step_with_younger_rows_is_awaited() -> None:
+    """What a step wrote beside the row does not hide it."""
+    journal = _journal(_intent(1, "a", 10), _intent(1, "b", 11, part=1), _intent(1, "c", 12, part=2))
+    caught_up = JournalCaughtUp(lambda _name: journal)
+    asked = [_row("a", 10), _row("b", 11), _row("c", 12), _row("d", 12)]
+    for row, there in zip(asked, (False, False, False, True), strict=True):
+        assert list(await caught_up("old", "new", [row])) == [there]
+
+
 @pytest.mark.parametrize("parts", [1, 7, 40])
 async def test_a_long_backlog_is_looked_through_page_by_page(parts: int) -> None:
     """No intent is passed over where a page ends, within a step neither; what is beyond the bound is not known."""

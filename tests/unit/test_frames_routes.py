@@ -94,7 +94,13 @@ async def gateway(request: pytest.FixtureRequest, plugin: Plugin, tmp_path: Path
     """A gateway on a store with columns, alone, or with a mirror, or as the mirror."""
     phase = "dual_write" if "," in request.param else "legacy"
     async with Gateway(
-        request.param, plugins=[plugin], environ={}, env_file=None, data_dir=tmp_path, phase=phase
+        request.param,
+        plugins=[plugin],
+        environ={},
+        env_file=None,
+        data_dir=tmp_path,
+        phase=phase,
+        mirror_mode="sync",
     ) as opened:
         yield opened
 
@@ -159,7 +165,13 @@ async def test_many_records_of_one_log_go_by_column(gateway: Gateway, plugin: Pl
 async def test_a_mirror_that_fails_is_reported(plugin: Plugin, tmp_path: Path) -> None:
     """The primary has the frame, the mirror has not, and the error says so."""
     async with Gateway(
-        "memory,columnar", plugins=[plugin], environ={}, env_file=None, data_dir=tmp_path, phase="dual_write"
+        "memory,columnar",
+        plugins=[plugin],
+        environ={},
+        env_file=None,
+        data_dir=tmp_path,
+        phase="dual_write",
+        mirror_mode="sync",
     ) as gateway:
         plugin.faults["columns tick_prices"] = StoreFullError("no space left")
         with pytest.raises(MirrorWriteError, match="no space left"):
@@ -171,7 +183,7 @@ async def test_a_share_of_the_keys_goes_its_own_way(plugin: Plugin, tmp_path: Pa
     """While a kind is cut over by shares, rows part by their keys, and both stores have them all."""
     async with Gateway(
         "memory,columnar", plugins=[plugin], environ={}, env_file=None, data_dir=tmp_path,
-        phase="dual_write", cutover="tick_prices:40%",
+        phase="dual_write", cutover="tick_prices:40%", mirror_mode="sync",
     ) as gateway:  # fmt: skip
         await gateway.put_frame("tick_prices", ticks(300))
         memory, columnar = [await rows_of(gateway, name) for name in ("memory", "columnar")]
@@ -199,7 +211,7 @@ async def test_reads_that_are_compared_go_by_row(plugin: Plugin, tmp_path: Path)
     """While a shadow is read, frames, candles and series are rows, so that they can be compared, and agree."""
     async with Gateway(
         "columnar,memory", plugins=[plugin], environ={}, env_file=None, data_dir=tmp_path,
-        phase="shadow_read", shadow_sample=1.0,
+        phase="shadow_read", shadow_sample=1.0, mirror_mode="sync",
     ) as gateway:  # fmt: skip
         await gateway.put_frame("tick_prices", ticks(300))
         del plugin.calls[:]

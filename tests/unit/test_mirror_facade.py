@@ -12,13 +12,14 @@ from typing import Any
 
 import pytest
 
+from gateway.awaited import Awaited
 from gateway.backend import WriteBatch
 from gateway.dispatch import Store
 from gateway.errors import JournalFullError, StoreUnavailableError
 from gateway.intents import Journaling
 from gateway.mirror.bounds import Bounds, JournalPolicy
 from gateway.mirror.facade import MirrorOptions, Mirrors
-from gateway.mirror.state import paused, resumed
+from gateway.mirror.state import cleared, paused, resumed, resumed_intents, suspended
 from gateway.mirror.survey import survey
 from gateway.records.activity import EVENTS, Event
 from gateway.records.builtin import BUILTIN_KINDS
@@ -274,3 +275,44 @@ async def test_closing_with_a_dead_mirror_is_bounded(two: Two) -> None:
     (facts,) = await mirrors.homes["a"].journal.facts(DEFAULT_TENANT, 9)
     assert facts.depth == 3
     two.gates["b"].gate.set()
+
+
+@pytest.mark.anyio
+async def test_arrival_is_told_of_what_is_on_the_mirror_alone(two: Two) -> None:
+    """While a row waits for the mirror it has not arrived; once the mirror has it, it has, at once and not later."""
+    mirrors = two.mirrors()
+    two.gates["b"].faults = [StoreUnavailableError("down")] * 3
+    await mirrors.start()
+    (row,) = await two.write(mirrors)
+    other = two.stamper.stamp(EVENTS, Event(timestamp=NOW, session_id="s", event_type="t"))
+    asked = [
+        Awaited(EVENTS, DEFAULT_TENANT, row.key, row.version),
+        Awaited(EVENTS, DEFAULT_TENANT, other.key, 1),
+    ]
+    assert list(await mirrors.caught_up("a", "b", asked)) == [False, True]
+    assert list(await mirrors.caught_up("b", "a", asked)) == [True, True]
+    assert list(await mirrors.caught_up("a", "nobody", asked)) == [True, True]
+    two.gates["b"].faults.clear()
+    assert await mirrors.drained("a", "b", 2**62, 5)
+    assert list(await mirrors.caught_up("a", "b", asked)) == [True, True]
+    (late,) = await two.write(mirrors)
+    assert list(
+        await mirrors.caught_up("a", "b", [Awaited(EVENTS, DEFAULT_TENANT, late.key, late.version)])
+    ) == [True]
+    assert await two.has(late)
+
+
+@pytest.mark.anyio
+async def test_nothing_is_said_to_have_arrived_that_was_given_up(two: Two) -> None:
+    """Whoever gave up the mirror, rows without an intent have not arrived until a copy has cleared the mark."""
+    mirrors = two.mirrors()
+    states = mirrors.homes["a"].states
+    await mirrors.start()
+    asked = [Awaited(EVENTS, DEFAULT_TENANT, ("x",), version) for version in (9, 10, 11)]
+    assert list(await mirrors.caught_up("a", "b", asked)) == [True, True, True]
+    await states.change("b", partial(suspended, since=10, why="full"))
+    assert list(await mirrors.caught_up("a", "b", asked)) == [False, False, False]
+    await states.change("b", partial(resumed_intents, now=NOW))
+    assert list(await mirrors.caught_up("a", "b", asked)) == [True, False, False]
+    await states.change("b", partial(cleared, began=NOW + timedelta(hours=1)))
+    assert list(await mirrors.caught_up("a", "b", asked)) == [True, True, True]

@@ -18,6 +18,7 @@ from gateway.lanes import Lane
 from gateway.mirror.contract import Claim, FeedOptions, RelayOptions
 from gateway.mirror.replay import page_of
 from gateway.outcomes import LaneOptions
+from gateway.purging import purge
 from gateway.query import Query
 from gateway.records import POSITIONS, TRADES, Position, Row, Trade
 from gateway.records.stamp import DEFAULT_TENANT, Stamper
@@ -408,3 +409,34 @@ async def test_a_dead_owners_intent_without_a_row_is_done_where_nobody_else_writ
         rig = Rig({"a": primary, "b": mirror}, journals=dead.journals, exclusive=exclusive)
         assert await rig.relays["a", "b"].drain(0.1 if not exclusive else 10) == exclusive
         await rig.close()
+
+
+@pytest.mark.parametrize("by", ["feed", "relay"])
+async def test_what_was_purged_while_on_its_way_does_not_come_back(two: Two, by: str) -> None:
+    """A purge waits for rows that a feed or a relay's batch already has, and removes them from the mirror too."""
+    if by == "relay":
+        two.feed.pause("to leave it to the relay")
+    two.other.gate.clear()
+    for row in [trade(at) for at in range(30)]:
+        await two.lane.write((row,), two.way)
+    draining = asyncio.create_task(two.relay.drain(10) if by == "relay" else two.feed.flush())
+    async with asyncio.timeout(10):
+        await two.other.entered.wait()
+    purging = asyncio.create_task(
+        purge(
+            [two.primary, two.mirror], TRADES, DEFAULT_TENANT, datetime(2030, 1, 1, tzinfo=UTC), None, two.rig
+        )
+    )
+    await eventually(lambda: _purged(two))
+    assert not purging.done()
+    two.other.gate.set()
+    assert await purging == 30
+    await draining
+    await two.rig.drain()
+    for store in (two.primary, two.mirror):
+        assert list(await store.query(ALL)) == []
+    assert await two.pending() == []
+
+
+async def _purged(two: Two) -> bool:
+    return not await two.primary.query(ALL)

@@ -155,8 +155,9 @@ async def _relay(session: Session, primary: str, target: str, end: float, look: 
 
     A store that takes one writer at a time is kept from this process by a bot, which hands it over itself.
     """
+    capabilities = session.configuration.store(primary).spec.capabilities
     written = [target]
-    if Capability.JOURNAL in session.configuration.store(primary).spec.capabilities:
+    if Capability.JOURNAL in capabilities or Capability.MULTI_PROCESS not in capabilities:
         written.append(primary)
     try:
         async with (
@@ -183,7 +184,9 @@ async def _relay_between(
 
     # The rows and their acknowledgement go through the store that is open for writing.
     journal = stores[primary] if kept.notebook is None else kept.journal
-    pair = Pair(stores[primary], stores[target], journal, session.tenant, Circuit())
+    # It was opened for writing, which keeps every other process from one that takes a single writer.
+    exclusive = Capability.MULTI_PROCESS not in stores[primary].capabilities
+    pair = Pair(stores[primary], stores[target], journal, session.tenant, Circuit(), exclusive)
     async with home(session, primary, writable=True) as writable:
         lease = Lease(writable.states, target, Numbers().owner)
         relay = Relay(pair, None, lease, refused=note_refused)

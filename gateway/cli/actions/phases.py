@@ -178,7 +178,8 @@ def _moved_plan(plan: RoutingPlan, kinds: Sequence[str], wanted: KindPlan) -> Ro
         ConfigurationError: The step cannot be, as for kinds that are not mirrored.
     """
     if kinds == (ALL_KINDS,):
-        return replace(plan, default=wanted, kinds={})
+        # What lives where STORAGE_PLACES says stays there.
+        return replace(plan, default=wanted, kinds={name: plan.kinds[name] for name in plan.placed})
     return replace(plan, kinds={**plan.kinds, **dict.fromkeys(kinds, wanted)})
 
 

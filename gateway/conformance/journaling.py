@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Sequence
 
 import pytest
@@ -27,6 +28,7 @@ ALL = 1_000
 """A limit that no clause reaches."""
 ROWS = 12
 TASKS, TIMES = 8, 4
+HOUR = 3_600 * 1_000_000
 TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
 
@@ -232,6 +234,10 @@ class JournalClauses:
             MIRROR: JournalFacts(MIRROR, ROWS, rows[-1].version),
             OTHER_MIRROR: JournalFacts(OTHER_MIRROR, 3, rows[2].version),
         }
+        now = time.time_ns() // 1_000
+        assert all(one.since is None or abs(now - one.since) < HOUR for one in found.values()), (
+            "what is waited for since is when intents were written, in microseconds, and no time of the rows"
+        )
         bounded = {one.target: one.depth for one in await store.facts(scribe.tenant, 5)}
         assert bounded == {MIRROR: 5, OTHER_MIRROR: 3}
         owner = owner_of(scribe, "a")

@@ -7,13 +7,16 @@ import json
 import os
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Final
 
 from gateway.backend import Capability, Group, OpenContext, WriteBatch, WriteReceipt
 from gateway.conformance.kinds import ALL_KINDS
 from gateway.hookspecs import hookimpl
 from gateway.intents import Intent, JournalFacts, Journaling, Stretch
+from gateway.records.codec import to_micros
 from gateway.records.row import Row
+from gateway.records.version import version_time
 from gateway_memory.transaction import Transaction
 from tests.conformance.broken.durable import FileStore
 from tests.conformance.broken.specimen import Specimen, breaks, spec_of
@@ -337,6 +340,17 @@ class CountsThemAll(Journaled):
     async def gateway_journal(self, tenant: str, limit: int) -> Sequence[JournalFacts]:  # noqa: ARG002 - that is the fault
         """Do not look at the limit."""
         return await super().gateway_journal(tenant, 10**9)
+
+
+@breaks("test_the_journal_is_counted")
+class WaitsSinceTheRows(Journaled):
+    """Takes the time of a version for the time at which its intent was written."""
+
+    @hookimpl
+    async def gateway_journal(self, tenant: str, limit: int) -> Sequence[JournalFacts]:
+        """Date what is left by its versions."""
+        found = await super().gateway_journal(tenant, limit)
+        return [replace(one, since=to_micros(version_time(one.oldest or 0))) for one in found]
 
 
 @breaks("test_writers_at_once_lose_no_intents")

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from gateway.awaited import Awaited, JournalCaughtUp
-from gateway.errors import StoreError
+from gateway.errors import GatewayError
 from gateway.mirror.homes import Home
 from gateway.mirror.state import lacks
 from gateway.mirror.watch import Watch
@@ -44,7 +44,7 @@ class Arrivals:
             return [True] * len(rows)
         if watch.feed.answers and watch.feed.held():
             # A mirror that is slow, or a journal that is away, says nothing about the rows: the journal does.
-            with contextlib.suppress(TimeoutError, StoreError):
+            with contextlib.suppress(TimeoutError, GatewayError):
                 async with asyncio.timeout(_FLUSHING):
                     await watch.feed.flush()
         answers = await self._by_journal(source, mirror, rows)

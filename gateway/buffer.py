@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from gateway.errors import GatewayClosedError, GatewayError, MirrorWriteError, QueueFullError
 from gateway.outcomes import FullPolicy
 from gateway.records.row import Row
+from gateway.telemetry import background
 
 __all__ = ["Buffer", "BufferOptions"]
 
@@ -180,7 +181,8 @@ class Buffer:
     async def _flush_quietly(self) -> None:
         """Flush in the background: nobody waits, so a failure is counted, logged and tried again later."""
         try:
-            await self.flush()
+            with background("gateway.buffer", {"gateway.rows": len(self._rows)}):
+                await self.flush()
         except MirrorWriteError as error:
             _log.warning("%s", error)
         except GatewayError as error:

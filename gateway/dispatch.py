@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AbstractContextManager, AsyncExitStack, asynccontextmanager
 from datetime import datetime
+from time import perf_counter
 from typing import Any, Final, Protocol
 
 import pluggy
@@ -35,7 +36,7 @@ from gateway.intents import Intent, JournalFacts, Stretch
 from gateway.query import Query, ReadRange
 from gateway.records.kind import KindSpec
 from gateway.records.row import Key, Row
-from gateway.telemetry import span, store_attributes, tracing
+from gateway.telemetry import Meters, Span, StoreCalls, recording, span, store_attributes
 
 __all__ = ["Gate", "Store", "StoreSet", "open_store"]
 
@@ -70,6 +71,7 @@ class Store:
         self._deadlines = Deadlines(timeout)
         self._calls: dict[str, Callable[..., Any]] = {}
         self._wrap: Callable[..., list[Any]] | None = None
+        self._watch: StoreCalls | None = None
         self._closed = False
 
     def __repr__(self) -> str:
@@ -194,11 +196,35 @@ class Store:
         wraps = manager.hook.gateway_wrap
         self._wrap = wraps if wraps.get_hookimpls() else None
 
+    def watch(self, meters: Meters) -> None:
+        """Time every call from now on, and trace those that are done for something that is traced."""
+        self._watch = StoreCalls(meters, self.spec.name, self.name)
+
     async def _call(self, hook: str, payload: Any, **arguments: Any) -> Any:
+        """Await one hook, with every failure translated, and measure that if somebody wants to know."""
+        watch = self._watch
+        if watch is None:
+            return await self._ask(hook, payload, arguments)
+        operation, began = hook.removeprefix("gateway_"), perf_counter()
+        try:
+            if recording():
+                with _span(self, operation, payload, arguments):
+                    answer = await self._ask(hook, payload, arguments)
+            else:
+                answer = await self._ask(hook, payload, arguments)
+        except BaseException as error:
+            watch.failed(operation, error, perf_counter() - began)
+            raise
+        watch.ended(operation, perf_counter() - began)
+        if isinstance(payload, WriteBatch | ColumnBatch):
+            watch.wrote(_size(payload))
+        return answer
+
+    async def _ask(self, hook: str, payload: Any, arguments: dict[str, Any]) -> Any:
         """Await one hook, within the timeout and the wrappers, with every failure translated."""
         call = self._deadlines.begin()
         try:
-            if self._wrap is None and not tracing():
+            if self._wrap is None:
                 return await self._calls[hook](**arguments)
             async with self._wrapped(hook, payload):
                 return await self._calls[hook](**arguments)
@@ -230,23 +256,35 @@ class Store:
 
     @asynccontextmanager
     async def _wrapped(self, hook: str, payload: Any) -> AsyncIterator[None]:
-        """Run in a span, and inside the context managers that `gateway_wrap` plugins return."""
-        operation = hook.removeprefix("gateway_")
-        size = (
-            len(payload.steps)
-            if isinstance(payload, WriteBatch)
-            else len(payload)
-            if isinstance(payload, tuple | ColumnBatch)
-            else 1
-        )
-        attributes = store_attributes(self.spec.name, operation, store=self.name, size=size)
+        """Run inside the context managers that `gateway_wrap` plugins return."""
         async with AsyncExitStack() as stack:
-            stack.enter_context(span(f"gateway.{operation}", attributes))
             for manager in (
                 self._wrap(call=BackendCall(self.name, hook, payload)) if self._wrap is not None else ()
             ):
                 await stack.enter_async_context(manager)
             yield
+
+
+def _span(
+    store: Store, operation: str, payload: Any, arguments: dict[str, Any]
+) -> AbstractContextManager[Span]:
+    """Return the span of a call, named as the conventions want it: what is done, and to what."""
+    kind: KindSpec | None = arguments.get("kind") or getattr(payload, "kind", None)
+    if isinstance(payload, WriteBatch):
+        kinds = {getattr(step, "kind", None) for step in payload.steps}
+        kind = kinds.pop() if len(kinds) == 1 else None
+    name = None if kind is None else kind.name
+    attributes = store_attributes(
+        store.spec.name, operation, store=store.name, kind=name, size=_size(payload)
+    )
+    return span(f"{operation} {name or store.name}", attributes)
+
+
+def _size(payload: Any) -> int:
+    """Return how many rows or keys a call is about."""
+    if isinstance(payload, WriteBatch):
+        return len(payload.steps)
+    return len(payload) if isinstance(payload, tuple | list | ColumnBatch) else 1
 
 
 class StoreSet:

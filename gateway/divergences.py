@@ -17,7 +17,8 @@ from gateway.divergence import Divergence, Resolution, divergence_of, divergence
 from gateway.divergence_store import DivergenceStore, State
 from gateway.errors import ConfigurationError
 from gateway.migration.control_file import ControlFile
-from gateway.telemetry import Counters, divergence_span
+from gateway.telemetry import Counters
+from gateway.write_traces import WriteTraces
 
 __all__ = [
     "Divergence",
@@ -42,6 +43,7 @@ class DivergenceLog:
         interval: Seconds to gather before writing.
         counters: Where those are counted that there was no room for.
         alerts: Who is told of each that is new, or found again after it was resolved.
+        traces: Makes the span of each, linked to the writes; None makes none.
 
     Attributes:
         store: Where they are kept.
@@ -56,12 +58,14 @@ class DivergenceLog:
         interval: float = 0.2,
         counters: Counters | None = None,
         alerts: Alerts | None = None,
+        traces: WriteTraces | None = None,
     ) -> None:
         self.store = DivergenceStore(file, kept=kept)
         self._buffered = buffered
         self._interval = interval
         self._counters = counters or Counters()
         self._alerts = alerts
+        self._traces = traces
         self._waiting: dict[str, Divergence] = {}
         self._writer: asyncio.Task[None] | None = None
         self._writing = asyncio.Lock()
@@ -72,15 +76,9 @@ class DivergenceLog:
         return f"<DivergenceLog {self.store.file.path} waiting={len(self._waiting)}>"
 
     def record(self, divergence: Divergence) -> None:
-        """Take note of a divergence; it is traced now and written soon. Does not wait and does not raise."""
-        divergence_span(
-            divergence.kind,
-            divergence.key,
-            reason=divergence.reason,
-            fields=[one.field for one in divergence.differences],
-            versions=divergence.versions,
-            stores=(divergence.primary, divergence.shadow),
-        )
+        """Take note of a divergence; it is traced and written soon. Does not wait and does not raise."""
+        if self._traces is not None:
+            self._traces.report(divergence)
         self._buffer(divergence)
         if self._writer is None and self._waiting:
             self._writer = asyncio.get_running_loop().create_task(

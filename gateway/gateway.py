@@ -9,7 +9,7 @@ from contextlib import AsyncExitStack
 from datetime import timedelta
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Final, Self
 
 import pluggy
 
@@ -24,6 +24,7 @@ from gateway.config import Configuration, denied_plugins, load_configuration, op
 from gateway.dispatch import StoreSet
 from gateway.divergences import DivergenceLog
 from gateway.engine import Engine
+from gateway.gauges import gauges_of
 from gateway.guard import refuse
 from gateway.late import needed, open_or_wait
 from gateway.migration.control import ControlStore, resolve
@@ -39,7 +40,8 @@ from gateway.routing import RoutingPlan
 from gateway.sampling import parse_rates
 from gateway.settings import GatewaySettings
 from gateway.shadow import ShadowReader
-from gateway.telemetry import Counters, observe, retire
+from gateway.telemetry import Counters, Telemetry, TelemetryOptions, operations_of, parse_exporters, untraced
+from gateway.write_traces import WriteTraces
 
 __all__ = ["Gateway"]
 
@@ -129,7 +131,8 @@ class Gateway(BotCalls):
             refuse(concerns)
             warn_once(concerns)
             async with AsyncExitStack() as closers:
-                await self._open(closers)
+                with untraced():
+                    await self._open(closers)
                 self._closers = closers.pop_all()
         return self
 
@@ -137,20 +140,18 @@ class Gateway(BotCalls):
         """Start the parts from the stores upward; each registers how it is stopped, in the opposite order."""
         configuration = self.configuration
         settings = configuration.settings
-        observe(self.counters)
-        closers.callback(retire, self.counters)
+        telemetry = Telemetry(_telemetry_options(settings), self.counters)
+        closers.push_async_callback(telemetry.close)
+        telemetry.start()
         self._stores = stores = StoreSet(self._registry.manager, settings.timeout)
         closers.push_async_callback(stores.close)
         names = [store.instance for store in configuration.stores]
         control = ControlStore(settings.control_path, names)
         await self._open_stores(closers, stores, control)
-        alerts = Alerts(self._registry.manager, self.counters)
-        divergences = DivergenceLog(control.file, counters=self.counters, alerts=alerts)
-        closers.push_async_callback(divergences.aclose)
-        self._shadow = ShadowReader(
-            parse_rates(settings.shadow_sample), divergences, self.counters, timeout=settings.shadow_timeout
-        )
-        closers.push_async_callback(self._shadow.aclose)
+        if telemetry.meters is not None:
+            for store in stores.stores:
+                store.watch(telemetry.meters)
+        traces, divergences = self._open_divergences(closers, control)
         self._follower = PlanFollower(
             control, configuration.plan, settings.control_poll, self._follow, counters=self.counters
         )
@@ -174,6 +175,26 @@ class Gateway(BotCalls):
         closers.push_async_callback(self._close_engine)
         self._buffer = Buffer(engine.put_rows, _buffer_options(settings))
         closers.push_async_callback(self._buffer.close)
+        for lane in engine.lanes.values():
+            lane.traced = traces.note
+        telemetry.gauges(lambda: gauges_of(self._engine, self._buffer, self._mirrors))
+        telemetry.operations(self, _OPERATIONS)
+
+    def _open_divergences(
+        self, closers: AsyncExitStack, control: ControlStore
+    ) -> tuple[WriteTraces, DivergenceLog]:
+        """Begin to look for divergences, and to keep and trace what is found."""
+        settings = self.configuration.settings
+        alerts = Alerts(self._registry.manager, self.counters)
+        traces = WriteTraces(control.file)
+        closers.push_async_callback(traces.aclose)
+        divergences = DivergenceLog(control.file, counters=self.counters, alerts=alerts, traces=traces)
+        closers.push_async_callback(divergences.aclose)
+        self._shadow = ShadowReader(
+            parse_rates(settings.shadow_sample), divergences, self.counters, timeout=settings.shadow_timeout
+        )
+        closers.push_async_callback(self._shadow.aclose)
+        return traces, divergences
 
     async def _open_stores(self, closers: AsyncExitStack, stores: StoreSet, control: ControlStore) -> None:
         """Open the stores; one that only gets what others lead with may come later."""
@@ -276,3 +297,18 @@ def _buffer_options(settings: GatewaySettings) -> BufferOptions:
     return BufferOptions(
         settings.buffer_rows, settings.buffer_seconds, settings.buffer_capacity, settings.buffer_policy
     )
+
+
+def _telemetry_options(settings: GatewaySettings) -> TelemetryOptions:
+    return TelemetryOptions(
+        parse_exporters(settings.telemetry),
+        settings.telemetry_sample,
+        settings.telemetry_endpoint,
+        settings.telemetry_host,
+        settings.telemetry_port,
+        settings.telemetry_service,
+        settings.telemetry_seconds,
+    )
+
+
+_OPERATIONS: Final = operations_of(Gateway, beside=("open", "close", "health"))

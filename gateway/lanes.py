@@ -20,10 +20,10 @@ from gateway.backend import Step, Update, WriteBatch, WriteReceipt
 from gateway.columns import ColumnBatch
 from gateway.errors import GatewayClosedError, GatewayError
 from gateway.mirror.contract import Mirroring
-from gateway.mirror.way import Way, numbered
+from gateway.mirror.way import Traced, Way, marked, numbered
 from gateway.outcomes import STORED, LaneOptions, Outcome, Sink, concerns_one, own_copy, replicated
 from gateway.persistent import persistently
-from gateway.telemetry import Counters
+from gateway.telemetry import Counters, background, batch_attributes, inner, traceparent
 from gateway.turns import Turns
 
 __all__ = ["Lane", "close_lanes"]
@@ -32,7 +32,7 @@ __all__ = ["Lane", "close_lanes"]
 class _Pending:
     """A write on its way: its steps, who waits for it, and which mirrors get it."""
 
-    __slots__ = ("future", "generation", "outcome", "steps", "way")
+    __slots__ = ("future", "generation", "outcome", "steps", "trace", "way")
 
     def __init__(
         self, steps: Sequence[Step], future: asyncio.Future[Outcome], generation: int, way: Way | None
@@ -41,6 +41,7 @@ class _Pending:
         self.future = future
         self.generation = generation
         self.way = way
+        self.trace = traceparent()
         self.outcome = STORED
 
 
@@ -84,6 +85,9 @@ class Lane:
         options: Its bounds.
         counters: The gateway's, beside the lane's own.
         mirrors: Numbers what goes on to mirrors; None if nothing does.
+
+    Attributes:
+        traced: Is told what traced writes came to that go on to mirrors; None if nobody wants to know.
     """
 
     def __init__(
@@ -94,6 +98,7 @@ class Lane:
         mirrors: Mirroring | None = None,
     ) -> None:
         self.store = store
+        self.traced: Traced | None = None
         self._mirrors = mirrors
         self._counters = counters or Counters()
         self._options = options or LaneOptions()
@@ -153,9 +158,14 @@ class Lane:
         """Commit in the caller's own task, since nothing else is under way: two turns of the loop instead of four."""
         self._idle = False
         try:
-            first, receipt = await self._write(steps, () if way is None else ((way, len(steps)),))
+            ways, trace = () if way is None else ((way, len(steps)),), traceparent()
+            if trace:
+                with inner("gateway.batch", batch_attributes(self.store.name, len(steps))):
+                    first, receipt = await self._write(steps, ways, dict.fromkeys(range(len(steps)), trace))
+            else:
+                first, receipt = await self._write(steps, ways)
             if way is not None:
-                self._offer(way, replicated(steps, receipt, 0), first)
+                self._offer(way, replicated(steps, receipt, 0), first, traces=(trace,) if trace else ())
         except BaseException as error:
             if not isinstance(error, asyncio.CancelledError):
                 self.failed += 1
@@ -243,8 +253,11 @@ class Lane:
         steps: Sequence[Step] = (
             batch[0].steps if len(batch) == 1 else [step for item in batch for step in item.steps]
         )
+        traces = marked([(item.trace, len(item.steps)) for item in batch])
+        described = batch_attributes(self.store.name, len(steps))
         try:
-            first, receipt = await self._write(steps, _ways(batch))
+            with background("gateway.batch", described, traces.values(), within=True):
+                first, receipt = await self._write(steps, _ways(batch), traces)
         except GatewayError as error:
             if len(batch) > 1 and concerns_one(error):
                 for item in batch:
@@ -278,7 +291,10 @@ class Lane:
         self._counters.superseded += len(receipt.superseded)
 
     async def _write(
-        self, steps: Sequence[Step], ways: Sequence[tuple[Way | None, int]]
+        self,
+        steps: Sequence[Step],
+        ways: Sequence[tuple[Way | None, int]],
+        traces: dict[int, str] | None = None,
     ) -> tuple[int, WriteReceipt]:
         """Hand a batch to the store, and return the number of its first step, 0 if it has none, and the receipt."""
         mirrors = self._mirrors
@@ -286,10 +302,13 @@ class Lane:
             return 0, await persistently(lambda: self.store.write(WriteBatch(steps)), self._options.retry)
 
         async def attempt() -> tuple[int, WriteReceipt]:
-            first, journaling = numbered(mirrors, ways)
+            first, journaling = numbered(mirrors, ways, traces)
             return first, await self.store.write(WriteBatch(steps, journaling))
 
-        return await persistently(attempt, self._options.retry)
+        first, receipt = await persistently(attempt, self._options.retry)
+        if traces and self.traced is not None:
+            self.traced(replicated(steps, receipt, 0), traces)
+        return first, receipt
 
     def _hand_on(
         self, batch: list[_Pending], steps: Sequence[Step], receipt: WriteReceipt, first: int
@@ -300,24 +319,33 @@ class Lane:
             isinstance(steps, ColumnBatch) or not any(isinstance(step, Update) for step in steps)
         )
         if way is not None and not way.waits and all(item.way is way for item in batch):
-            self._offer(way, steps if plain else replicated(steps, receipt, 0), first)
+            traces = tuple(item.trace for item in batch if item.trace)
+            self._offer(way, steps if plain else replicated(steps, receipt, 0), first, traces=traces)
             return
         at = 0
         for item in batch:
             count = len(item.steps)
             if item.way is not None:
                 onward = item.steps if plain else replicated(item.steps, receipt, at)
-                self._offer(item.way, onward, first + at, item if item.way.waits else None)
+                traces = (item.trace,) if item.trace else ()
+                self._offer(item.way, onward, first + at, item if item.way.waits else None, traces)
             at += count
 
-    def _offer(self, way: Way, steps: Sequence[Step], first: int, item: _Pending | None = None) -> None:
+    def _offer(
+        self,
+        way: Way,
+        steps: Sequence[Step],
+        first: int,
+        item: _Pending | None = None,
+        traces: tuple[str, ...] = (),
+    ) -> None:
         arrival: _Arrival | None = None
         if item is not None:
             arrival = _Arrival(self, item, way)
             if not way.reports:
                 self._arrivals.add(arrival)
         for feed in way.feeds:
-            feed.offer(steps, first, arrival)
+            feed.offer(steps, first, arrival, traces)
 
     def arrived(self, arrival: _Arrival, item: _Pending) -> None:
         """Let a caller go who waited for mirrors."""

@@ -19,6 +19,7 @@ from gateway.records.stamp import DEFAULT_TENANT
 from gateway.redaction import redact
 from gateway.routing import MirrorMode
 from gateway.sampling import parse_rates, rates_text
+from gateway.telemetry import checked_endpoint, parse_exporters
 
 __all__ = ["ALIASES", "PREFIX", "GatewaySettings", "variables_of"]
 
@@ -62,6 +63,22 @@ def _duration(value: Any) -> Any:
         return float(text[:-1]) * _UNITS[text[-1]] if text[-1:] in _UNITS else float(text)
     except ValueError:
         raise ValueError("must be seconds, or a number with s, m, h or d, such as 7d") from None
+
+
+def _exporters(value: Any) -> str:
+    """Return what gets traces and metrics in one spelling."""
+    try:
+        return ",".join(sorted(parse_exporters(str(value)))) or "off"
+    except ConfigurationError as error:
+        raise ValueError(str(error).partition(" ")[2]) from None
+
+
+def _endpoint(value: Any) -> Any:
+    """Return the base URL of a collector, which may hold no secret."""
+    try:
+        return checked_endpoint(value) if isinstance(value, str) else value
+    except ConfigurationError as error:
+        raise ValueError(str(error).partition(" ")[2]) from None
 
 
 def _lowered(value: Any) -> Any:
@@ -212,6 +229,32 @@ class GatewaySettings(BaseSettings):
     )
     cache_value_bytes: Annotated[int, Field(ge=64, le=512 * 1024 * 1024)] = Field(
         default=65_536, description="Size of a row, in bytes, from which on it is not cached."
+    )
+    telemetry: Annotated[str, BeforeValidator(_exporters)] = Field(
+        default="auto",
+        description="Who gets traces and metrics: auto (the bot's own OpenTelemetry, if it uses it), otlp (a "
+        "collector), prometheus (a page of this process to scrape), several of them, or off.",
+    )
+    telemetry_sample: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)] = Field(
+        default=0.01,
+        description="Share of calls that are traced, 0 to 1. Calls inside a span of the bot follow that span.",
+    )
+    telemetry_endpoint: Annotated[str | None, BeforeValidator(_endpoint)] = Field(
+        default=None,
+        description="Base URL of the collector for otlp. Unset means OTEL_EXPORTER_OTLP_ENDPOINT, or "
+        "http://localhost:4318.",
+    )
+    telemetry_seconds: Seconds = Field(
+        default=15.0, description="Seconds between two exports of metrics to the collector."
+    )
+    telemetry_service: str = Field(
+        default="storage-gateway", description="Name of the service, as the collector is told."
+    )
+    telemetry_host: str = Field(
+        default="127.0.0.1", description="Address at which the page for Prometheus is served."
+    )
+    telemetry_port: Annotated[int, Field(ge=0, le=65_535)] = Field(
+        default=9464, description="Port of that page; 0 takes any that is free."
     )
     environment: str = Field(
         default="development",

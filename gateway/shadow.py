@@ -25,7 +25,7 @@ from gateway.query import Query
 from gateway.records.kind import KindSpec
 from gateway.records.row import Key, Row
 from gateway.sampling import SampleRates
-from gateway.telemetry import Counters
+from gateway.telemetry import Counters, Span, background, compared_attributes, traceparent
 
 if TYPE_CHECKING:
     from gateway.dispatch import Store
@@ -43,12 +43,14 @@ class ReadOperation(NamedTuple):
         shadow: The store to compare with.
         request: What was asked: keys, or a query or count as the store got it.
         answer: What the bot was given: for keys one entry each, tombstones and None included; rows; or groups.
+        trace: The `traceparent` of the read; empty where it is not traced.
     """
 
     reader: Store
     shadow: Store
     request: RowRead | Summarize
     answer: Sequence[Row | None] | Sequence[GroupSummary]
+    trace: str = ""
 
 
 class ShadowReader:
@@ -182,7 +184,8 @@ class ShadowReader:
 
     def _take(self, operation: ReadOperation) -> None:
         self._rows_left -= len(operation.answer)
-        self._queue.put_nowait(operation)
+        trace = traceparent()
+        self._queue.put_nowait(operation._replace(trace=trace) if trace else operation)
         if not self._workers:
             loop = asyncio.get_running_loop()
             self._workers = [
@@ -233,8 +236,11 @@ class ShadowReader:
     async def _judge(self, operation: ReadOperation) -> None:
         """Compare once; a difference becomes an inquiry."""
         pair = Pair(operation.reader, operation.shadow, self._timeout, self._turns)
+        described = compared_attributes(operation.request.kind.name, pair.reader.name, pair.shadow.name)
         try:
-            agreed = await _agree(pair, operation)
+            with background("gateway.compare", described, (operation.trace,)) as running:
+                agreed = await _agree(pair, operation)
+                running.set_attribute("gateway.outcome", "match" if agreed else "differs")
         except BaseException as error:
             self._tolerate(error, operation.shadow)
             if not isinstance(error, Exception):
@@ -245,11 +251,16 @@ class ShadowReader:
         elif len(self._inquiries) >= self._inquiry_capacity:
             self._counters.shadow_dropped += 1
         else:
-            task = asyncio.create_task(self._inquire(pair, operation.request), name="gateway-shadow-inquiry")
+            task = asyncio.create_task(self._inquire(pair, operation), name="gateway-shadow-inquiry")
             self._inquiries.add(task)
             task.add_done_callback(self._inquiries.discard)
 
-    async def _inquire(self, pair: Pair, request: RowRead | Summarize) -> None:
+    async def _inquire(self, pair: Pair, operation: ReadOperation) -> None:
+        described = compared_attributes(operation.request.kind.name, pair.reader.name, pair.shadow.name)
+        with background("gateway.inquire", described, (operation.trace,)) as running:
+            await self._look_into(pair, operation.request, running)
+
+    async def _look_into(self, pair: Pair, request: RowRead | Summarize, running: Span) -> None:
         try:
             if isinstance(request, Summarize):
                 found = await inquire_count(pair, request, self._patience, self._asking)
@@ -260,6 +271,7 @@ class ShadowReader:
             if not isinstance(error, Exception):
                 raise
         else:
+            running.set_attribute("gateway.outcome", found.outcome.value)
             self._conclude(pair, request, found)
 
     def _conclude(self, pair: Pair, request: RowRead | Summarize, found: Found) -> None:

@@ -29,7 +29,9 @@ def _waits(call: Callable[Concatenate[Gateway, P], Awaitable[T]]) -> Callable[Co
     """Return a method that runs an asynchronous one of `Gateway` to its end, with the same signature."""
 
     def method(self: SyncGateway, /, *args: P.args, **kwargs: P.kwargs) -> T:
-        return self._run(call(self._gateway, *args, **kwargs))
+        # By name, since a gateway that is open may have the call timed and traced.
+        bound: Callable[P, Awaitable[T]] = getattr(self._gateway, call.__name__)
+        return self._run(bound(*args, **kwargs))
 
     method.__name__ = call.__name__
     method.__qualname__ = f"SyncGateway.{call.__name__}"

@@ -129,6 +129,7 @@ class FeedStatus:
         failures: Writes to the mirror that failed.
         circuit: `closed` or `open`, with the last error behind it if there is one.
         paused: Why nothing is handed over; None if it is.
+        lag: Seconds from when the primary had what was written last until the mirror had it.
     """
 
     waiting: int
@@ -137,6 +138,7 @@ class FeedStatus:
     failures: int
     circuit: str
     paused: str | None
+    lag: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,7 +211,9 @@ class Feeding(Protocol):
         """Instance name of the mirror."""
         ...
 
-    def offer(self, steps: Sequence[Step], first: int, waiter: Waiter | None = None) -> None:
+    def offer(
+        self, steps: Sequence[Step], first: int, waiter: Waiter | None = None, traces: tuple[str, ...] = ()
+    ) -> None:
         """Take what the primary has just committed, unless it is better left to the relay. Never waits.
 
         Args:
@@ -217,6 +221,7 @@ class Feeding(Protocol):
                 `gateway.outcomes.NOTHING` for a step that need not reach the mirror.
             first: The number of the first step; the others follow.
             waiter: Is told how it ended; with one, the steps are always taken and nothing lingers.
+            traces: The `traceparent` of those of the writes that are traced.
         """
         ...
 

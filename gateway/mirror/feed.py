@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Sequence
+from itertools import chain
 from typing import Final
 
 from gateway.backend import Step, WriteBatch
@@ -19,7 +20,7 @@ from gateway.mirror.acknowledging import Acknowledger, Span
 from gateway.mirror.contract import FeedOptions, FeedStatus, Pair, Waiter
 from gateway.outcomes import NOTHING
 from gateway.persistent import apart, persistently
-from gateway.telemetry import Counters
+from gateway.telemetry import Counters, background, pair_attributes
 
 __all__ = ["Feed"]
 
@@ -30,9 +31,19 @@ _STOPPING: Final = 1.0
 class _Offer:
     """What one commit left for the mirror."""
 
-    __slots__ = ("first", "steps", "turn", "waiter")
+    __slots__ = ("at", "first", "steps", "traces", "turn", "waiter")
 
-    def __init__(self, steps: Sequence[Step], first: int, waiter: Waiter | None, turn: int) -> None:
+    def __init__(
+        self,
+        steps: Sequence[Step],
+        first: int,
+        waiter: Waiter | None,
+        turn: int,
+        at: float,
+        traces: tuple[str, ...],
+    ) -> None:
+        self.at = at
+        self.traces = traces
         self.steps = steps
         self.first = first
         self.waiter = waiter
@@ -78,6 +89,7 @@ class Feed:
         self._worker = self._loop.create_task(self._run(), name=f"feed {pair.primary.name}-{pair.target}")
         self._worker.add_done_callback(self._stopped)
         self.written = self.left = self.failures = 0
+        self._lag = 0.0
 
     def __repr__(self) -> str:
         return f"<Feed {self._pair.primary.name}->{self.target} waiting={self._rows} {self._pair.circuit}>"
@@ -91,7 +103,9 @@ class Feed:
         """Take note that the mirror did not answer; see `Feeding.failed`."""
         self._pair.circuit.failed(error)
 
-    def offer(self, steps: Sequence[Step], first: int, waiter: Waiter | None = None) -> None:
+    def offer(
+        self, steps: Sequence[Step], first: int, waiter: Waiter | None = None, traces: tuple[str, ...] = ()
+    ) -> None:
         """Take what the primary has just committed; see `Feeding.offer`."""
         if waiter is None:
             if not self._takes(len(steps)):
@@ -105,7 +119,7 @@ class Feed:
             self._waiters += 1
         self._taken += 1
         self._rows += len(steps)
-        self._offers.append(_Offer(steps, first, waiter, self._taken))
+        self._offers.append(_Offer(steps, first, waiter, self._taken, self._loop.time(), traces))
         wake = self._wake
         if wake is not None and (not self._lingering or self._urgent) and not wake.done():
             wake.set_result(None)
@@ -153,7 +167,9 @@ class Feed:
     def status(self) -> FeedStatus:
         """Return what it is at; see `Feeding.status`."""
         circuit = str(self._pair.circuit)
-        return FeedStatus(self._rows, self.written, self.left, self.failures, circuit, self._paused)
+        return FeedStatus(
+            self._rows, self.written, self.left, self.failures, circuit, self._paused, self._lag
+        )
 
     async def caught_up(self, version: int) -> bool:
         """Tell whether the mirror has everything up to a version; see `Feeding.caught_up`."""
@@ -250,8 +266,10 @@ class Feed:
             else [step for offer in offers for step in offer.steps if step is not NOTHING]
         )
         patience = self._options.retry if any(offer.waiter is not None for offer in offers) else 0.0
+        described = pair_attributes(self.source, self.target, len(steps))
         try:
-            refused = await apart(lambda part: persistently(lambda: self._send(part), patience), steps)
+            with background("gateway.mirror.feed", described, chain(*(offer.traces for offer in offers))):
+                refused = await apart(lambda part: persistently(lambda: self._send(part), patience), steps)
         except GatewayError as error:
             self.failures += 1
             self._pair.circuit.failed(error)
@@ -269,6 +287,7 @@ class Feed:
 
     def _succeed(self, offers: list[_Offer], steps: Sequence[Step], refused: dict[int, GatewayError]) -> None:
         self.written += len(steps) - len(refused)
+        self._lag = self._loop.time() - offers[0].at
         if not refused:
             for offer in offers:
                 self._done.add(*offer.span)

@@ -14,6 +14,7 @@ from gateway.mirror.contract import Pair
 from gateway.persistent import apart
 from gateway.records.kind import KindSpec
 from gateway.records.row import Key, Row
+from gateway.telemetry import background, pair_attributes
 
 __all__ = ["Number", "Page", "Replayed", "page_of", "replay"]
 
@@ -79,6 +80,12 @@ async def replay(pair: Pair, intents: Sequence[Intent]) -> Replayed:
     Raises:
         StoreError: The primary or the mirror could not do it; nothing counts as done.
     """
+    described = pair_attributes(pair.primary.name, pair.target, len(intents))
+    with background("gateway.mirror.replay", described, (intent.trace for intent in intents)):
+        return await _replay(pair, intents)
+
+
+async def _replay(pair: Pair, intents: Sequence[Intent]) -> Replayed:
     wanted: dict[KindSpec, dict[Key, list[Intent]]] = {}
     for intent in intents:
         wanted.setdefault(intent.kind, {}).setdefault(intent.key, []).append(intent)

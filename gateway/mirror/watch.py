@@ -255,6 +255,7 @@ class Watch:
                 "written": feed.written,
                 "left": feed.left,
                 "failures": feed.failures,
+                "lag": round(feed.lag, 6),
             },
             "relay": {
                 "claim": relay.claim.value,

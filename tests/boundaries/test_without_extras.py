@@ -17,6 +17,7 @@ EXTRAS = (
     "numpy",
     "orjson",
     "pandas",
+    "prometheus_client",
     "pyarrow",
     "pytest",
     "rich",

@@ -21,7 +21,7 @@ from gateway.records.codec import Value
 from gateway.records.kind import KindSpec
 from gateway.records.row import Row
 
-__all__ = ["PAGE_ROWS", "put_columns", "read_lists", "read_table", "sample"]
+__all__ = ["put_columns", "read_lists", "read_table", "sample"]
 
 WRITE_ROWS: Final = 10_000
 """Rows written in one step."""

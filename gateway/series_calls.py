@@ -16,14 +16,14 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final, cast
 
 from gateway.answers import SeriesDescription
-from gateway.bulk import PAGE_ROWS, put_columns, read_lists, read_table
+from gateway.bulk import put_columns, read_lists, read_table
 from gateway.calls import checked_limit
 from gateway.columns import ArrowTable
 from gateway.errors import InvalidRecordError, StoreBusyError
 from gateway.filters import time_bounds
 from gateway.frames import arrow, frame_of
 from gateway.market_calls import MarketCalls, fields_of
-from gateway.query import Condition, Op, Query
+from gateway.query import Query
 from gateway.records.codec import Value, from_micros
 from gateway.records.market import INDICATOR_SERIES, INDICATORS, Indicator, IndicatorSeries
 from gateway.records.row import Row
@@ -47,9 +47,6 @@ MAX_SWITCHES: Final = 20
 """Overwrites that one append may be overtaken by."""
 GUESSES: Final = 10_000
 """Series whose generation is remembered, as a first guess."""
-FEW: Final = 200
-"""Values up to which the rows of their times are looked for, and not all of the span."""
-_TIME: Final = INDICATORS.index("timestamp")
 
 
 class SeriesCalls(MarketCalls):
@@ -101,7 +98,6 @@ class SeriesCalls(MarketCalls):
         for _ in range(MAX_SWITCHES):
             known = series in self._guesses
             generation = self._guesses[series] if known else await self._generation(series)
-            await self._observe(series, generation, cast("list[int]", columns[_TIME]))
             await put_columns(self.engine, INDICATORS, of_generation(columns, series, generation))
             if await self._generation(series) == generation:
                 return
@@ -109,20 +105,6 @@ class SeriesCalls(MarketCalls):
             f"the series {'/'.join(series.key)} was overwritten {MAX_SWITCHES} times while values were added to it; "
             "stop whoever overwrites it, and repeat the call"
         )
-
-    async def _observe(self, series: Series, generation: str | None, moments: list[int]) -> None:
-        """Take note of the versions at some times: what corrects a value of a clock that is ahead must not lose to it.
-
-        Not every store tells that a row of a log lost.
-        """
-        chosen = (*series.where(generation), Condition("timestamp", Op.GE, min(moments)))
-        chosen += (Condition("timestamp", Op.LE, max(moments)),)
-        if len(moments) <= FEW:
-            chosen += (Condition("timestamp", Op.IN, tuple(moments)),)
-        engine = self.engine
-        query = Query(INDICATORS, engine.stamper.tenant, chosen, limit=PAGE_ROWS, include_deleted=True)
-        async for rows in engine.pages(query):
-            engine.stamper.clock.observe(max(row.version for row in rows))
 
     async def _state(self, series: Series) -> Row | None:
         return await self.engine.get(INDICATOR_SERIES, series.key)

@@ -21,7 +21,6 @@ import pytest
 from gateway import Gateway, InvalidRecordError, SyncGateway
 from gateway.errors import UnknownKindError
 from gateway.records import CANDLES, INDICATORS, Candle, Indicator, TickPrice
-from gateway.records.version import COUNTER_BITS
 from gateway.series import IndicatorValue
 from tests.bots.conftest import SERIES_STORES, opened
 
@@ -83,23 +82,6 @@ async def test_appending_is_idempotent(gateway: Gateway) -> None:
     assert numbers(found) == [0.0, 1.0, 99.0, 3.0, 4.0, 5.0, 6.0]
     assert (found[2].confidence, found[2].metadata, found[1].confidence) == (0.0, {"why": "late trade"}, None)
     assert await gateway.save_indicators([], **RSI) == 0
-
-
-@pytest.mark.parametrize("count", [1, 300])
-@pytest.mark.parametrize("stores", SERIES_STORES)
-async def test_a_correction_of_a_clock_that_is_behind_is_not_lost(
-    stores: str, count: int, request: pytest.FixtureRequest, tmp_path: Path
-) -> None:
-    """What was saved last is loaded, although the machine that saved before has a clock half a minute ahead."""
-    ahead = 30_000 << COUNTER_BITS
-    async with opened(stores, request, tmp_path) as gateway:
-        clock = gateway.engine.stamper.clock
-        clock.observe(clock.next() + ahead)
-        await gateway.save_indicators(values(count + 2), **RSI)
-        clock._last -= ahead  # as that of another process is
-        assert await gateway.save_indicators(values(count, 50), **RSI) == count
-        found = numbers(await gateway.load_indicators(*KEY))
-        assert found == [50.0 + at for at in range(count)] + [float(count), float(count + 1)]
 
 
 async def test_series_are_told_apart_by_equality(gateway: Gateway) -> None:

@@ -9,6 +9,7 @@ has. So every other server must be there in CI; elsewhere the tests that lack on
 from __future__ import annotations
 
 import os
+import signal
 from collections import Counter
 from collections.abc import Generator
 from typing import Any, Final
@@ -24,6 +25,15 @@ NO_SERVER: Final = "no server: "
 
 OPTIONAL_SERVER: Final = "no server, which CI may lack: "
 """The same for a server that cannot be had everywhere."""
+
+
+def pytest_configure() -> None:
+    """Let tests interrupt the programs that they start.
+
+    A run in the background of a shell script ignores Ctrl-C, and every program that it starts would inherit that.
+    """
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def _reason(report: Any) -> str:

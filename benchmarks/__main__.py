@@ -1,12 +1,16 @@
-"""Run every benchmark and write docs/benchmarks.md: `python -m benchmarks` (about twenty minutes)."""
+"""Run the benchmarks and write docs/benchmarks.md: `python -m benchmarks [--only questdb cache]`."""
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import re
 import tempfile
 import time
+from argparse import Namespace
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 from benchmarks import (
     buffer_memory,
@@ -20,13 +24,15 @@ from benchmarks import (
 )
 
 PAGE = Path(__file__).parent.parent / "docs" / "benchmarks.md"
-TEXT = """# Benchmarks
+HEAD = """# Benchmarks
 
 Every number on this page was measured by `make bench` (`python -m benchmarks`), which wrote the page. Ratios are
-between contenders of the same round, taken in turns; the figures are medians of {count} rounds. Trust the ratios, not
-the absolutes: they were taken on {machine}.
+between contenders of the same round, taken in turns; the figures are medians of the rounds that each part names. Trust
+the ratios, not the absolutes.
 
-## SQLite: the gateway against code written by hand
+"""
+
+SQLITE = """## SQLite: the gateway against code written by hand
 
 Both use WAL, `synchronous=NORMAL`, the same cache and the same checkpoints. By hand a trade has 16 columns and the four
 indexes of the bot it was taken from; the gateway's rows also carry tenant, version, digest and the deletion mark, and
@@ -45,8 +51,9 @@ this machine, against the unsafe baseline and against the correct one.
 A shared connection without a lock is the fast way to write it by hand, and a wrong one:
 
 {lost}
+"""
 
-## PostgreSQL: the gateway against code written by hand
+POSTGRES = """## PostgreSQL: the gateway against code written by hand
 
 {server}, on the same machine as the program, with `fsync` on. The gateway connects as a bot does: as a role that owns
 nothing and is held by row level security, into tables that are partitioned by month. By hand there is none of that: a
@@ -64,28 +71,32 @@ for the first store before the second is asked, so that the mirror never has wha
 
 `put_many` is compared with what a superuser may do and a bot may not: row level security refuses COPY. What it costs
 beyond that is the making and checking of the rows.
+"""
 
-## QuestDB: the gateway against code written by hand
+QUESTDB = """## QuestDB: the gateway against code written by hand
 
 {questdb_server}, on the same machine as the program. The tables have the gateway's own columns, and every row a digest.
 
 {questdb}
 
 {csv}
+"""
 
-## The cache in front of PostgreSQL
+CACHE = """## The cache in front of PostgreSQL
 
 {cache_servers}. A hit is a read that the cache answers. A miss also asks the cache first and fills it afterwards, which
 nobody waits for; what it costs is the difference to the plain read. A write puts up a fence in the cache before it and
 takes it down after it.
 
 {cache}
+"""
 
-## What a call costs on top of the driver
+CALL = """## What a call costs on top of the driver
 
 {parts}
+"""
 
-## Memory over a million buffered snapshots
+MEMORY = """## Memory over a million buffered snapshots
 
 Every write to the store was slowed by {delay:.0f} ms; the buffer's policy was `block`, its capacity 10,000 rows.
 
@@ -93,49 +104,106 @@ Every write to the store was slowed by {delay:.0f} ms; the buffer's policy was `
 """
 
 
+def _sqlite(options: Namespace) -> dict[str, object]:
+    contest = rounds.Contest()
+    for at in range(options.rounds):
+        rounds.announce(f"calls, round {at + 1} of {options.rounds}")
+        asyncio.run(sqlite_calls.one_round(contest))
+    rounds.announce("lost rows")
+    with tempfile.TemporaryDirectory() as name:
+        lost = asyncio.run(lost_rows.measure(Path(name)))
+    return {"calls": sqlite_calls.table(contest), "hop": contest.median("hop"), "lost": lost}
+
+
+def _postgres(options: Namespace) -> dict[str, object]:
+    contest = rounds.Contest()
+    server = postgres_calls.measure(options.server_rounds, contest)
+    return {"server": server, "postgres": postgres_calls.table(contest)}
+
+
+def _questdb(options: Namespace) -> dict[str, object]:
+    contest = rounds.Contest()
+    server = questdb_calls.measure(options.server_rounds, contest)
+    return {
+        "questdb_server": server,
+        "questdb": questdb_calls.table(contest),
+        "csv": questdb_calls.answer(contest),
+    }
+
+
+def _cache(options: Namespace) -> dict[str, object]:
+    contest = rounds.Contest()
+    servers = cache_calls.measure(options.server_rounds, contest)
+    return {"cache_servers": servers, "cache": cache_calls.table(contest)}
+
+
+def _call(_options: Namespace) -> dict[str, object]:
+    rounds.announce("cost of a call")
+    with tempfile.TemporaryDirectory() as name:
+        return {"parts": asyncio.run(call_cost.measure(Path(name)))}
+
+
+def _memory(options: Namespace) -> dict[str, object]:
+    rounds.announce("memory")
+    began = time.perf_counter()
+    with tempfile.TemporaryDirectory() as name:
+        points = asyncio.run(buffer_memory.measure(Path(name), options.rows))
+    table = buffer_memory.table(points, time.perf_counter() - began)
+    return {"memory": table, "delay": buffer_memory.DELAY * 1000}
+
+
+class Part(NamedTuple):
+    """One part of the page.
+
+    Attributes:
+        text: What stands there, with the names of figures.
+        measure: Measures them.
+        rounds: The option that says how many rounds; None where there are none.
+    """
+
+    text: str
+    measure: Callable[[Namespace], Mapping[str, object]]
+    rounds: str | None = None
+
+
+PARTS = {
+    "sqlite": Part(SQLITE, _sqlite, "rounds"),
+    "postgres": Part(POSTGRES, _postgres, "server_rounds"),
+    "questdb": Part(QUESTDB, _questdb, "server_rounds"),
+    "cache": Part(CACHE, _cache, "server_rounds"),
+    "call": Part(CALL, _call),
+    "memory": Part(MEMORY, _memory),
+}
+
+
+def written(part: Part, options: Namespace) -> str:
+    """Measure a part and return its text."""
+    text = part.text.format(**part.measure(options))
+    count = "" if part.rounds is None else f"; medians of {getattr(options, part.rounds)} rounds"
+    return f"{text}\nMeasured on {rounds.machine()}{count}.\n"
+
+
+def held(page: str, part: Part) -> str | None:
+    """Return what the page says of a part; None if it does not have it."""
+    title = part.text.partition("\n")[0]
+    found = re.search(rf"(?ms)^{re.escape(title)}$.*?(?=^## |\Z)", page)
+    return None if found is None else f"{found[0].rstrip()}\n"
+
+
 def main() -> int:
-    """Run everything, print it and write the page."""
+    """Run everything, or some parts, and write the page; parts that are left out keep what was measured before."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--server-rounds", type=int, default=5)
     parser.add_argument("--rows", type=int, default=1_000_000)
+    parser.add_argument("--only", nargs="+", choices=PARTS, default=list(PARTS))
     options = parser.parse_args()
-    contest = rounds.Contest()
-    with tempfile.TemporaryDirectory() as name:
-        base = Path(name)
-        for at in range(options.rounds):
-            rounds.announce(f"calls, round {at + 1} of {options.rounds}")
-            asyncio.run(sqlite_calls.one_round(contest))
-        served = rounds.Contest()
-        server = postgres_calls.measure(options.server_rounds, served)
-        questdb, cache = rounds.Contest(), rounds.Contest()
-        questdb_server = questdb_calls.measure(options.server_rounds, questdb)
-        cache_servers = cache_calls.measure(options.server_rounds, cache)
-        rounds.announce("lost rows")
-        lost = asyncio.run(lost_rows.measure(base))
-        rounds.announce("cost of a call")
-        parts = asyncio.run(call_cost.measure(base))
-        rounds.announce("memory")
-        began = time.perf_counter()
-        points = asyncio.run(buffer_memory.measure(base / "memory", options.rows))
-        memory = buffer_memory.table(points, time.perf_counter() - began)
-    page = TEXT.format(
-        count=options.rounds,
-        machine=rounds.machine(),
-        calls=sqlite_calls.table(contest),
-        server=server,
-        postgres=postgres_calls.table(served),
-        questdb_server=questdb_server,
-        questdb=questdb_calls.table(questdb),
-        csv=questdb_calls.answer(questdb),
-        cache_servers=cache_servers,
-        cache=cache_calls.table(cache),
-        lost=lost,
-        hop=contest.median("hop"),
-        parts=parts,
-        memory=memory,
-        delay=buffer_memory.DELAY * 1000,
-    )
+    before = PAGE.read_text()
+    texts = []
+    for name, part in PARTS.items():
+        text = written(part, options) if name in options.only else held(before, part)
+        texts += [] if text is None else [text]
+    page = "\n".join([HEAD, *texts])
     PAGE.write_text(page)
     print(page)
     return 0

@@ -218,7 +218,7 @@ ROWS = (
     ("`load_position` that the cache answers, 64 tasks", "hit, 64, cached", "hit, 64, plain", PLAIN, None),
     ("`load_position` that the cache answers, 64 tasks", "hit, 64, cached", "read, 64, by hand", FETCH, None),
     ("latency of one hit, with pauses", "one hit, cached", "one hit, plain", PLAIN, None),
-    ("latency of one miss among hits, with pauses", "one miss, cached", "one miss, plain", PLAIN, 1 / 1.3),
+    ("latency of one miss among hits, with pauses", "one miss, cached", "one miss, plain", PLAIN, 0.77),
     ("a walk through cold rows, 1 task", "miss, 1, cached", "miss, 1, plain", PLAIN, None),
     ("a walk through cold rows, 64 tasks", "miss, 64, cached", "miss, 64, plain", PLAIN, None),
     ("`save_position`, 1 task", "save, 1, cached", "save, 1, plain", PLAIN, None),

@@ -42,7 +42,11 @@ __all__ = [
 ]
 
 Mode = Literal["append", "overwrite"]
-"""`append` adds values, and replaces those of the same times; `overwrite` makes them the whole series."""
+"""`append` adds values, and replaces those of the same times; `overwrite` makes them the whole series.
+
+What replaces what is decided by versions, without a look at the store: a value from a machine whose clock is behind by
+some seconds does not replace one that another machine saved within these seconds.
+"""
 
 SeriesColumns = list[list[Value]]
 """The columns of `indicators`, in the order of its fields; ids and generation still None."""

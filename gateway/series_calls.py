@@ -205,6 +205,7 @@ class SeriesCalls(MarketCalls):
         count = 0
         async for rows in self._former(series, current.generation):
             stamper = self.engine.stamper
+            stamper.clock.observe(max(row.version for row in rows))
             moment = INDICATORS.index("timestamp")
             gone = [stamper.tombstone(INDICATORS, one.key, one.values[moment]) for one in rows]
             await self.engine.put_rows(gone)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Sequence
 from datetime import datetime
@@ -26,11 +27,12 @@ from gateway.records.kind import KindSpec
 from gateway.records.row import Key, Row
 from gateway_questdb.columns import Columns
 from gateway_questdb.connections import Readers
-from gateway_questdb.groups import Groups, report_unfinished
+from gateway_questdb.groups import Groups
 from gateway_questdb.health import judge, read_facts
 from gateway_questdb.http import Http
 from gateway_questdb.posts import Posts
 from gateway_questdb.reads import Answers
+from gateway_questdb.recovery import AFTERWARDS
 from gateway_questdb.sampling import Sampling
 from gateway_questdb.senders import Senders
 from gateway_questdb.settings import QuestDbSettings
@@ -42,6 +44,8 @@ __all__ = ["QuestDbBackend"]
 
 _RECOVER_EVERY: Final = 60.0
 """Seconds between two looks for groups that a crash left behind."""
+
+_log = logging.getLogger(__name__)
 
 
 class QuestDbBackend:
@@ -102,13 +106,9 @@ class QuestDbBackend:
         return f"<QuestDbBackend {self._instance} {self._address}>"
 
     async def start(self) -> None:
-        """Finish the groups that a crash left behind.
-
-        Raises:
-            StoreError: The server could not answer.
-        """
+        """Finish the groups that a crash left behind; that some cannot be is no reason not to open the store."""
         if self._writer is not None:
-            await self._writer.recover(0.0)
+            await self._recover(0.0)
 
     def _writing(self) -> Writer:
         if self._writer is None:
@@ -174,7 +174,9 @@ class QuestDbBackend:
             facts = await read_facts(self._readers, self._tables)
         except GatewayError as error:
             return Health(ok=False, summary=str(error), details={"address": str(self._address)})
-        return judge(facts, {"address": str(self._address), "writes": self._writer is not None})
+        left = 0 if self._writer is None else self._writer.recovery.left
+        told = {"address": str(self._address), "writes": self._writer is not None, "unfinished_groups": left}
+        return judge(facts, told)
 
     @hookimpl
     async def gateway_close(self) -> None:
@@ -196,8 +198,8 @@ class QuestDbBackend:
         self._recovered = now
         self._recovery = asyncio.ensure_future(self._recover())
 
-    async def _recover(self) -> None:
+    async def _recover(self, age: float = AFTERWARDS) -> None:
         try:
-            await self._writing().recover()
+            await self._writing().recovery.look(age)
         except StoreError as error:
-            report_unfinished(error)
+            _log.warning("groups that a crash left behind could not be looked for: %s", error)

@@ -110,6 +110,9 @@ _BY_TEXT: Final = (
     (re.compile(r"timed? ?out|timeout|cancelled by|query aborted", re.IGNORECASE), _SLOW),
     (re.compile(r"memory limit|breach|too busy|unavailable|\b50[234]\b", re.IGNORECASE), _BUSY),
 )
+_PASSING: Final = frozenset({408, 421, 425, 429, 500, 502, 503, 504, 507})
+"""Statuses with which a server, or what stands before it, says that the same request may do later."""
+_INTERNAL: Final = re.compile(r'"code"\s*:\s*"internal error"')
 _NO_TRUST: Final = re.compile(r"certificate|\btls\b|handshake", re.IGNORECASE)
 """How the official client tells of encryption that failed, which it counts among what cannot be reached."""
 _INVALID: Final = re.compile(r'"code"\s*:\s*"invalid"')
@@ -143,8 +146,18 @@ def refused(status: int, body: bytes, backend: str) -> StoreError:
     elif _INVALID.search(text) and not _BY_TEXT[0][0].search(text):
         kind, said = _rejected(text)
     else:
-        kind, said = meaning_of_text(text) or _BUSY
+        kind, said = meaning_of_text(text) or _by_status(status, text)
     return kind(said, backend=backend)
+
+
+def _by_status(status: int, text: str) -> tuple[type[StoreError], str]:
+    """Return what a refusal in unknown words means. What is not said to pass is not worth being tried for ever."""
+    if status in _PASSING or _INTERNAL.search(text):
+        return _BUSY
+    return StoreError, (
+        f"HTTP status {status} is no answer of QuestDB to rows, so sending them again cannot help. Check that URL and "
+        "port lead to QuestDB's HTTP server, with `https://` where it is encrypted, and what a proxy before it allows"
+    )
 
 
 def _rejected(text: str) -> tuple[type[StoreError], str]:

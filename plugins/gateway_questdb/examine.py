@@ -99,7 +99,8 @@ def _groups(subject: str, http: Http, tables: Tables) -> Iterator[Finding]:
         yield warn(
             f"{subject}: groups",
             f"{count} groups over several tables were begun and not finished",
-            "whoever opens the store next finishes them; those under way right now count too",
+            "whoever opens the store next finishes them; those under way right now count too. If some stay, the log "
+            "of a gateway says why, such as kinds that it does not know",
         )
 
 

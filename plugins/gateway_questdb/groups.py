@@ -3,6 +3,9 @@
 Such a group is first written down whole, as one row of one table: that is the moment from which on it is stored. Then
 its rows are written, then that it is done. Whoever finds a group that was begun and not done, after a crash, writes its
 rows again, which changes nothing where they are there already. Until then a reader may see a part of it.
+
+Which those are the server finds out, and only among the groups since the last look that left none behind: how far that
+reached is noted in the same table.
 """
 
 # ruff: noqa: S608 - names come from registered kinds and are quoted; values are parameters, or made here
@@ -10,15 +13,15 @@ rows again, which changes nothing where they are there already. Until then a rea
 from __future__ import annotations
 
 import base64
-import logging
 import time
 import uuid
 from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
 from typing import Any, Final
 
 import msgspec
 
-from gateway.errors import StoreError
+from gateway.errors import SchemaError, StoreCorruptError
 from gateway.records.kind import KindSpec
 from gateway.records.row import Row
 from gateway_questdb.connections import Readers
@@ -29,13 +32,13 @@ from gateway_questdb.values import Line
 
 __all__ = [
     "KEPT_DAYS",
+    "PAGE",
     "Begun",
     "Groups",
     "groups_columns",
     "groups_create",
     "packed",
     "pending_query",
-    "report_unfinished",
     "unpacked",
 ]
 
@@ -43,12 +46,14 @@ KEPT_DAYS: Final = 31
 """Days for which what was written down is kept; a group that is not done by then was never looked at again."""
 _BEGUN: Final = "begun"
 _DONE: Final = "done"
+_EPOCH: Final = datetime(1970, 1, 1)  # noqa: DTZ001 - the driver takes and gives times without a zone
+_CLEAR: Final = "clear"
+PAGE: Final = 500
+"""Groups that one look for those that are not done returns at most."""
 _encode: Final = msgspec.msgpack.Encoder().encode
 _decode: Final = msgspec.msgpack.Decoder(
     list[tuple[str, str, int, int, bool, list[str | int | float | bool | None]]]
 ).decode
-
-_log = logging.getLogger(__name__)
 
 Begun = tuple[int, str]
 """When a group was begun, in microseconds, and its name."""
@@ -82,12 +87,33 @@ def packed(rows: Sequence[Row]) -> str:
 
 
 def unpacked(text: str, kinds: Mapping[str, KindSpec]) -> list[Row]:
-    """Return the rows in a text; those of kinds that nobody here registered are left out."""
-    return [
+    """Return the rows in a text, all of them.
+
+    Raises:
+        SchemaError: There are rows of kinds that nobody here registered, or that had other fields then.
+        StoreCorruptError: It is no such text.
+    """
+    try:
+        found = _decode(base64.b85decode(text))
+    except (ValueError, msgspec.MsgspecError) as error:
+        raise StoreCorruptError("what was written down of it cannot be read") from error
+    unknown = sorted({name for name, *_ in found if name not in kinds})
+    if unknown:
+        raise SchemaError(
+            f"it has rows of {', '.join(unknown)}, which this process does not know; a process that registers them "
+            "finishes it"
+        )
+    rows = [
         Row(kinds[name], tenant, version, digest, deleted, tuple(values))
-        for name, tenant, version, digest, deleted, values in _decode(base64.b85decode(text))
-        if name in kinds
+        for name, tenant, version, digest, deleted, values in found
     ]
+    other = sorted({row.kind.name for row in rows if len(row.values) != len(row.kind.field_names)})
+    if other:
+        raise SchemaError(
+            f"it has rows of {', '.join(other)} with other fields than this release has; the release that wrote it "
+            "finishes it"
+        )
+    return rows
 
 
 class Groups:
@@ -127,35 +153,61 @@ class Groups:
         line = _line(begun, state, payload)
         await self._senders.send(self.table, lambda: [line])
 
-    async def pending(self, age: float) -> list[Begun]:
-        """Return the groups that were begun so many seconds ago or earlier and are not done.
+    async def pending(self, after: Begun, until: int) -> list[Begun]:
+        """Return groups that are not done, the first ones, no more than `PAGE`.
+
+        Args:
+            after: Of those that come behind this one.
+            until: And were begun at this moment or earlier; microseconds since 1970.
 
         Raises:
             StoreError: The server could not answer.
         """
-        text = f'SELECT cast("at" as long), "name", "state" FROM {quoted(self.table)}'
-        states: dict[Begun, set[str]] = {}
-        for at, name, state in await self._readers.fetch(Statement(text, [])):
-            states.setdefault((at, name), set()).add(state)
-        latest = time.time_ns() // 1000 - int(age * 1e6)
-        return sorted(begun for begun, found in states.items() if _DONE not in found and begun[0] <= latest)
+        noted = (
+            f'SELECT "at", "name", count() AS notes FROM {quoted(self.table)} '
+            'WHERE "at" >= $1 AND "at" <= $2 AND "state" <> $3'
+        )
+        text = (
+            f'SELECT cast("at" as long) AS moment, "name" FROM ({noted}) WHERE notes = 1 '
+            f'AND ("at" > $1 OR "name" > cast($4 as varchar)) ORDER BY moment, "name" LIMIT {PAGE}'
+        )
+        values = [_time(after[0]), _time(until), _CLEAR, after[1]]
+        return [(at, name) for at, name in await self._readers.fetch(Statement(text, values))]
+
+    async def cleared(self) -> int:
+        """Return up to when nothing was left as far as it was noted, 0 for never; microseconds since 1970.
+
+        Raises:
+            StoreError: The server could not answer.
+        """
+        text = f'SELECT cast("at" as long) FROM {quoted(self.table)} WHERE "state" = $1 ORDER BY "at" DESC LIMIT 1'
+        found = await self._readers.fetch(Statement(text, [_CLEAR]))
+        return int(found[0][0]) if found else 0
+
+    async def clear(self, until: int) -> None:
+        """Note that all groups are done that were begun up to a moment.
+
+        Raises:
+            StoreError: It was not noted; the next look will be longer.
+        """
+        await self._note((until, ""), _CLEAR, "")
 
     async def rows(self, begun: Begun, kinds: Mapping[str, KindSpec]) -> list[Row]:
         """Return what a group consists of.
 
         Raises:
+            SchemaError: Some of them are of kinds that are not known here, or were different then.
             StoreError: The server could not answer.
         """
-        text = f'SELECT "payload" FROM {quoted(self.table)} WHERE "name" = $1 AND "state" = $2'
-        found = await self._readers.fetch(Statement(text, [begun[1], _BEGUN]))
+        text = f'SELECT "payload" FROM {quoted(self.table)} WHERE "at" = $1 AND "name" = $2 AND "state" = $3'
+        found = await self._readers.fetch(Statement(text, [_time(begun[0]), begun[1], _BEGUN]))
         return [row for (payload,) in found for row in unpacked(payload, kinds)]
+
+
+def _time(moment: int) -> datetime:
+    return _EPOCH + timedelta(microseconds=moment)
 
 
 def _line(begun: Begun, state: str, payload: str) -> Line:
     columns: dict[str, Any] = {"name": begun[1], "payload": payload}
     return {"state": state}, columns, begun[0]
-
-
-def report_unfinished(error: StoreError) -> None:
-    """Say that groups of an earlier crash could not be finished now; the next look tries again."""
-    _log.warning("groups that a crash left unfinished could not be finished: %s", error)

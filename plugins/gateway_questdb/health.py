@@ -78,6 +78,10 @@ def judge(facts: ServerFacts, details: Mapping[str, Any]) -> Health:
             details=told,
         )
     lag = f", {sum(behind.values())} transactions behind" if behind else ""
-    return Health(
-        ok=True, summary=f"QuestDB {facts.version or 'of unknown version'} answers{lag}", details=told
+    left = (
+        f"; {count} groups could not be finished, see its log"
+        if (count := told.get("unfinished_groups"))
+        else ""
     )
+    version = facts.version or "of unknown version"
+    return Health(ok=True, summary=f"QuestDB {version} answers{lag}{left}", details=told)

@@ -22,6 +22,8 @@ __all__ = ["Posts", "headers_of", "tls_context"]
 
 _FIRST_PAUSE: Final = 0.01
 _LONGEST_PAUSE: Final = 1.0
+_CLOSING: Final = 1.0
+"""Seconds that a connection may take to end in good order."""
 
 
 def tls_context(address: Address) -> ssl.SSLContext | None:
@@ -154,4 +156,9 @@ class Posts:
         left = list(self._open)
         for exchange in left:
             exchange.close()
-        await asyncio.gather(*(exchange.ended for exchange in left))
+        if left:
+            _, hanging = await asyncio.wait([exchange.ended for exchange in left], timeout=_CLOSING)
+            for exchange in left:
+                if exchange.ended in hanging:
+                    exchange.abort()  # an end to encryption that the server does not answer
+            await asyncio.gather(*hanging)

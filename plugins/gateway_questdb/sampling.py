@@ -1,17 +1,19 @@
 """Bars of ticks, made inside the server.
 
 First and last values of a bar are those of its first and last time. Where several ticks share such a time, the server
-takes any of them; the version decides, so those few ticks are fetched and the bars mended. Bars of rows that may have
+takes any of them; the version decides, so those few ticks are fetched and the bars mended. The two questions see the
+table at two moments: a bar that was mended and grew meanwhile is made again, of its rows. Bars of rows that may have
 several versions are made here, of a stream of the rows that count.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import Any, Final
 
 from gateway.candles import Bar, Sample, Sampler
-from gateway.query import Query, following
+from gateway.query import Condition, Op, Query, following
 from gateway_questdb.bars import bars, ties
 from gateway_questdb.layout import Layout
 from gateway_questdb.origins import Origin
@@ -22,6 +24,8 @@ __all__ = ["Sampling", "mended"]
 _PAGE: Final = 10_000
 Span = tuple[int, int]
 """Times of the first and the last row of a bar."""
+Stamped = tuple[int, int, float]
+"""Version, digest and value of a row."""
 
 
 class Sampling:
@@ -53,7 +57,26 @@ class Sampling:
             return made
         first, last = min(span[0] for span in spans), max(span[1] for span in spans)
         tied = await self._answers.fetch(ties(layout, request, first, last))
-        return mended(made, spans, tied)
+        bare, made = made, mended(made, spans, tied)
+        doubtful = [at for at, (old, new) in enumerate(zip(bare, made, strict=True)) if old is not new]
+        if not doubtful:
+            return made
+        still = await self._sizes(layout, request, [made[at].start for at in doubtful])
+        for at in doubtful:
+            if still.get(made[at].start) != (*spans[at], made[at].ticks):
+                remade = await self._outside(layout, _within(request, made[at].start), Origin.FRESH)
+                made[at : at + 1] = remade[:1] or [made[at]]  # none is left if its partition was dropped
+        return made
+
+    async def _sizes(
+        self, layout: Layout, request: Sample, starts: Sequence[int]
+    ) -> dict[int, tuple[int, int, int]]:
+        """Return first and last time and number of rows of the bars that begin there, and of those in between.
+
+        Rows of a log are never taken away one by one: a bar that has as many as before has the same ones.
+        """
+        again = await self._answers.fetch(bars(layout, _within(request, min(starts), max(starts))))
+        return {number * request.step: (first, last, rows) for number, first, last, *_, rows in again}
 
     async def _outside(self, layout: Layout, request: Sample, origin: Origin) -> list[Bar]:
         query = Query(request.kind, request.tenant, request.where, request.descending, _PAGE)
@@ -72,6 +95,14 @@ class Sampling:
             query = following(query, rows[-1].position)
 
 
+def _within(request: Sample, start: int, last: int | None = None) -> Sample:
+    """Return a request for all bars from one that begins somewhere up to another, or for that one alone."""
+    name = str(request.kind.time_field)
+    end = (start if last is None else last) + request.step
+    span = (Condition(name, Op.GE, start), Condition(name, Op.LT, end))
+    return replace(request, where=(*request.where, *span), limit=None)
+
+
 def _bar(step: int, answer: Sequence[Any]) -> Bar:
     number, _, _, first, high, low, last, volume, volumes, rows = answer
     return Bar(number * step, first, high, low, last, volume if volumes else None, rows)
@@ -80,13 +111,15 @@ def _bar(step: int, answer: Sequence[Any]) -> Bar:
 def mended(made: Sequence[Bar], spans: Sequence[Span], tied: Iterable[Sequence[Any]]) -> list[Bar]:
     """Return bars whose first and last values are those of the smallest and greatest stamp of their time.
 
+    Bars of which no end is tied are the given ones themselves.
+
     Args:
         made: Bars with any of the values of their first and last time.
         spans: First and last time of each.
         tied: Rows that share their time with others: time, version, digest, value.
     """
-    lowest: dict[int, tuple[int, int, float]] = {}
-    highest: dict[int, tuple[int, int, float]] = {}
+    lowest: dict[int, Stamped] = {}
+    highest: dict[int, Stamped] = {}
     for moment, version, digest, value in tied:
         stamped = (version, digest, value)
         lowest[moment] = min(lowest.get(moment, stamped), stamped)
@@ -97,7 +130,7 @@ def mended(made: Sequence[Bar], spans: Sequence[Span], tied: Iterable[Sequence[A
     ]
 
 
-def _with_ends(bar: Bar, first: tuple[int, int, float] | None, last: tuple[int, int, float] | None) -> Bar:
+def _with_ends(bar: Bar, first: Stamped | None, last: Stamped | None) -> Bar:
     """Return a bar with other ends, where there are any."""
     if first is not None:
         bar = bar._replace(open=first[2])

@@ -82,6 +82,8 @@ class Waiting:
         self._wanted.update(tables)
         if self._next is None:
             self._next = asyncio.ensure_future(self._query_next())
+            # Those who asked may all have given up.
+            self._next.add_done_callback(lambda task: task.cancelled() or task.exception())
         return await asyncio.shield(self._next)
 
     async def _query_next(self) -> dict[str, TableState]:

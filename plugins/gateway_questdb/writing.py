@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Coroutine, Iterator, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from typing import Any, Final, TypeVar
 
 from gateway.backend import Step, WriteReceipt
 from gateway.columns import ColumnBatch
-from gateway.errors import GatewayError
+from gateway.errors import GatewayError, StoreUnavailableError
 from gateway.records.kind import KindSpec
 from gateway.records.row import Key, Row
 from gateway.unfinished import outlives
@@ -22,6 +22,7 @@ from gateway_questdb.lines import simple, text_of
 from gateway_questdb.lookups import stamps_of
 from gateway_questdb.plans import Plan, Stamp, keys_to_compare, logs_of, plan_of, requests_of, without_losers
 from gateway_questdb.posts import Posts
+from gateway_questdb.recovery import Recovery
 from gateway_questdb.senders import Senders
 from gateway_questdb.tables import Tables
 from gateway_questdb.values import LEAST_LONG, encoder
@@ -35,8 +36,8 @@ _MANY: Final = 2_000
 """Rows of one request from which on their lines are written in a thread, so that others get to run meanwhile."""
 _LOOK_EVERY: Final = 1.0
 """Seconds after which a write looks again whether its table is suspended."""
-_AFTERWARDS: Final = 10.0
-"""Seconds after which a group that is begun and not done counts as left behind by a crash."""
+_CLOSING: Final = 5.0
+"""Seconds that closing waits for batches that are under way; a server that hangs would let it wait for ever."""
 
 _log = logging.getLogger(__name__)
 
@@ -55,6 +56,9 @@ class Writer:
         groups: Where groups over several tables are written down.
         most: Rows of one request.
         instance: Instance name, for errors.
+
+    Attributes:
+        recovery: Finishes groups that a crash left behind.
     """
 
     def __init__(
@@ -78,35 +82,47 @@ class Writer:
         self._most = most
         self._instance = instance
         self._turn = asyncio.Lock()
-        self._running: set[asyncio.Task[WriteReceipt]] = set()
+        self._running: asyncio.Task[WriteReceipt] | None = None
+        self._closed = False
         self._looked: dict[str, float] = {}
+        self.recovery = Recovery(groups, tables, waiting, self._store_group)
 
     async def write(self, steps: Sequence[Step]) -> WriteReceipt:
-        """Store a batch. When this is cancelled, the batch goes on, and the next one waits for it.
+        """Store a batch. When this is cancelled, a batch that was begun goes on, and the next one waits for it.
 
         Raises:
             StoreError: Nothing of it counts as acknowledged.
         """
-        return await self._to_its_end(self._in_turn(self._write(steps)))
+        return await self._in_turn(lambda: self._write(steps))
 
-    async def _to_its_end(self, work: Coroutine[Any, Any, WriteReceipt]) -> WriteReceipt:
-        task = asyncio.ensure_future(work)
-        self._running.add(task)
+    async def _in_turn(self, work: Callable[[], Coroutine[Any, Any, WriteReceipt]]) -> WriteReceipt:
+        # Who gives up here has begun nothing: behind a server that hangs, no more than one batch stays in memory.
+        await self._turn.acquire()
+        if self._closed:
+            self._turn.release()
+            raise self._gone()
+        task = self._running = asyncio.ensure_future(work())
         task.add_done_callback(self._ended)
         try:
             return await asyncio.shield(task)
         except asyncio.CancelledError:
+            own = asyncio.current_task()
+            if task.cancelled() and (own is None or not own.cancelling()):
+                raise self._gone() from None  # closing ended it
             outlives(task)
             raise
 
     def _ended(self, task: asyncio.Task[WriteReceipt]) -> None:
-        self._running.discard(task)
+        self._running = None
+        self._turn.release()
         if not task.cancelled():
             task.exception()  # whoever gave up does not ask for it
 
-    async def _in_turn(self, work: Coroutine[Any, Any, WriteReceipt]) -> WriteReceipt:
-        async with self._turn:
-            return await work
+    def _gone(self) -> StoreUnavailableError:
+        return StoreUnavailableError(
+            "the store was closed before the write was acknowledged; open the gateway again, and repeat it",
+            backend=self._instance,
+        )
 
     async def _write(self, steps: Sequence[Step]) -> WriteReceipt:
         logs = logs_of(steps)
@@ -179,7 +195,7 @@ class Writer:
         layout = self._tables[batch.kind]
         if not layout.log or not simple(layout):
             return await self.write(batch.rows())
-        return await self._to_its_end(self._in_turn(self._write_columns(batch)))
+        return await self._in_turn(lambda: self._write_columns(batch))
 
     async def _write_columns(self, batch: ColumnBatch) -> WriteReceipt:
         await self._store({batch.kind: list(parts(batch, self._most))})
@@ -206,27 +222,26 @@ class Writer:
             # Its rows are stored; not to have noted that costs writing them once more.
             _log.warning("a group is stored, but it was not noted; it will be stored once more: %s", error)
 
-    async def recover(self, age: float = _AFTERWARDS) -> int:
-        """Store the rows of groups that a crash left behind, and return how many groups there were.
-
-        Args:
-            age: Seconds after which a group counts as left behind.
-
-        Raises:
-            StoreError: It could not be done; the next time tries again.
-        """
-        await self._waiting.applied([self._groups.table])
-        pending = await self._groups.pending(age)
-        for begun in pending:
-            rows = await self._groups.rows(begun, self._tables.kinds)
-            await self._store(requests_of(Plan({0: tuple(rows)}), self._most))
-            await self._groups.done([begun])
-        return len(pending)
+    async def _store_group(self, rows: Sequence[Row]) -> None:
+        """Store the rows of a group that was written down already."""
+        await self._store(requests_of(Plan({0: tuple(rows)}), self._most))
 
     async def close(self) -> None:
-        """Wait for batches that are under way, and close the connections that were kept for them."""
-        while self._running:
-            await asyncio.wait(set(self._running))
+        """Wait for batches that are under way, but not for ever, and close the connections that were kept for them."""
+        try:
+            async with asyncio.timeout(_CLOSING):
+                await self._turn.acquire()  # whoever came before has had its turn then
+        except TimeoutError:
+            self._closed, running = True, self._running
+            if running is not None:
+                _log.warning(
+                    "%s: a write that the server did not answer was given up in closing", self._instance
+                )
+                running.cancel()
+                await asyncio.wait([running])
+        else:
+            self._closed = True
+            self._turn.release()
         await self._posts.close()
 
 

@@ -163,8 +163,11 @@ class PostgresServer(Server):
                 os.kill(child, signal.SIGKILL)
         self._wait(lambda: not any(alive(child) for child in children), "die")
 
-    def database(self, prefix: str = "", template: str = "template1") -> Database:
-        """Create a database with a name of its own, owned by `gw_owner`: an empty one, or a copy of `template`."""
+    def database(self, prefix: str = "", template: str = "template0") -> Database:
+        """Create a database with a name of its own, owned by `gw_owner`: an empty one, or a copy of `template`.
+
+        Of `template0`, which nobody can be connected to; TimescaleDB's launcher looks into `template1` now and then.
+        """
         name = f"{prefix}{next(_names)}"
         self.execute(f'CREATE DATABASE "{name}" OWNER gw_owner TEMPLATE "{template}"')
         return Database(
@@ -178,7 +181,7 @@ class PostgresServer(Server):
         )
 
     @contextlib.contextmanager
-    def fresh(self, template: str = "template1") -> Iterator[Database]:
+    def fresh(self, template: str = "template0") -> Iterator[Database]:
         """Create a database and drop it at the end; the server is started if a test left it ended."""
         self.start()
         made = self.database(template=template)

@@ -38,6 +38,9 @@ SETTINGS: Final = {
     "pg.user": "admin",
     "pg.password": "quest",
     "pg.readonly.user.enabled": "false",
+}
+
+FEW_THREADS: Final = {
     # Every thread of a pool wakes up a hundred times a second as long as the server lives.
     "shared.write.worker.count": "1",
     "wal.apply.worker.count": "1",
@@ -45,6 +48,7 @@ SETTINGS: Final = {
     "export.worker.count": "1",
     "mat.view.refresh.worker.count": "0",
 }
+"""For a server that is not measured."""
 
 QUICK: Final = ("-XX:TieredStopAtLevel=1", "-XX:+DisableExplicitGC", "-XX:MetaspaceSize=96m")
 """For a server that lives for minutes: compile fast instead of well, and collect no garbage at the start."""
@@ -96,7 +100,8 @@ class QuestDbServer(Server):
             remedy = "run scripts/servers.sh, which fetches it with Maven; it needs a JDK 17 and mvn"
             raise MissingServerError("QuestDB", remedy)
         options = (*QUICK, _archive_option(jars[-1], java)) if quick else ()
-        return cls(jars[-1], java, settings=settings, options=options)
+        threads = FEW_THREADS if quick else {}
+        return cls(jars[-1], java, settings={**threads, **(settings or {})}, options=options)
 
     @classmethod
     def from_url(cls, url: str) -> Self:

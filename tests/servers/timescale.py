@@ -44,7 +44,7 @@ class TimescaleServer(PostgresServer):
         made.origin = Origin("TimescaleDB", _version(binaries.parent), programs.obtained)
         return made
 
-    def database(self, prefix: str = "", template: str = "template1", *, extension: bool = True) -> Database:
+    def database(self, prefix: str = "", template: str = "template0", *, extension: bool = True) -> Database:
         """Create a database, with the extension unless it is to be found missing."""
         made = super().database(prefix, template)
         if extension:

@@ -262,19 +262,41 @@ class Stuck:
         """Answer nothing."""
         await self._never()
 
-    async def get(self, *_: Any) -> Sequence[bytes | Miss]:
+    async def get(
+        self,
+        incarnation: str,  # noqa: ARG002 - the contract's names
+        names: Sequence[str],  # noqa: ARG002 - the same
+        token: str,  # noqa: ARG002 - the same
+        terms: Terms,  # noqa: ARG002 - the same
+    ) -> Sequence[bytes | Miss]:
         """Answer nothing."""
         await self._never()
 
-    async def fill(self, _: str, __: Sequence[Fill], ___: Terms) -> Sequence[FillAnswer]:
+    async def fill(
+        self,
+        incarnation: str,  # noqa: ARG002 - the contract's names
+        fills: Sequence[Fill],  # noqa: ARG002 - the same
+        terms: Terms,  # noqa: ARG002 - the same
+    ) -> Sequence[FillAnswer]:
         """Answer nothing."""
         await self._never()
 
-    async def begin(self, *_: Any) -> None:
+    async def begin(
+        self,
+        incarnation: str,  # noqa: ARG002 - the contract's names
+        names: Sequence[str],  # noqa: ARG002 - the same
+        token: str,  # noqa: ARG002 - the same
+        terms: Terms,  # noqa: ARG002 - the same
+    ) -> None:
         """Answer nothing."""
         await self._never()
 
-    async def end(self, _: str, __: Sequence[End], ___: Terms) -> Sequence[EndAnswer]:
+    async def end(
+        self,
+        incarnation: str,  # noqa: ARG002 - the contract's names
+        ends: Sequence[End],  # noqa: ARG002 - the same
+        terms: Terms,  # noqa: ARG002 - the same
+    ) -> Sequence[EndAnswer]:
         """Answer nothing."""
         await self._never()
 

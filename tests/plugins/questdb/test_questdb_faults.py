@@ -307,7 +307,7 @@ async def test_a_group_with_a_refused_row_is_not_even_begun(store: QuestDbBacken
     with pytest.raises(WriteRejectedError):
         await store.gateway_write(WriteBatch([Group((candle, row._replace(values=tuple(values))))]))
     assert store._writer is not None
-    await store._writer.recover(0.0)
+    await store._writer.recovery.look(0.0)
     assert list(await store.gateway_get(CANDLES, stamper.tenant, [candle.key])) == [None]
 
 

@@ -35,6 +35,8 @@ ATTACKS: Final = (
     "\\' OR 1=1 --",
     "''",
     "'||'x",
+    "'paper'",  # once the label of a row that is called paper
+    "paper",
     "$1",
     "%27 OR 1=1",
     "a&fmt=csv&query=select 1",

@@ -12,7 +12,7 @@ from gateway.backend import Group, KeyRef, Step, Update
 from gateway.columns import ColumnBatch
 from gateway.conformance.kinds import PROBE_COUNTER, PROBE_LOG, PROBE_STATE
 from gateway.conformance.rows import FIRST_VERSION, Scribe
-from gateway.errors import CapabilityError
+from gateway.errors import CapabilityError, SchemaError, StoreCorruptError
 from gateway.records import INDICATORS, Key, KindSpec, Row
 from gateway_questdb.groups import packed, unpacked
 from gateway_questdb.layout import layout_of
@@ -97,11 +97,18 @@ def test_updates_are_refused_with_a_reason() -> None:
 
 
 def test_what_is_written_down_is_what_is_found() -> None:
-    """A group's rows come out of the text as they went in, and rows of unknown kinds are left out."""
+    """A group's rows come out of the text as they went in, or none of them where one is not understood."""
     group = [SCRIBE.log(document={"k": [1.5, None]}, tally=-(2**63)), SCRIBE.tombstone(SCRIBE.state())]
     kinds = {kind.name: kind for kind in (PROBE_LOG, PROBE_STATE)}
     assert unpacked(packed(group), kinds) == group
-    assert unpacked(packed(group), {"probe_log": PROBE_LOG}) == group[:1]
+    with pytest.raises(SchemaError, match="rows of probe_state, which this process does not know"):
+        unpacked(packed(group), {"probe_log": PROBE_LOG})
+    former = group[0]._replace(values=group[0].values[:-1])
+    with pytest.raises(SchemaError, match="rows of probe_log with other fields"):
+        unpacked(packed([former, group[1]]), kinds)
+    for text in ("", "no such text", packed(group)[:-10]):
+        with pytest.raises(StoreCorruptError):
+            unpacked(text, kinds)
 
 
 def test_lines_are_those_of_the_protocol() -> None:

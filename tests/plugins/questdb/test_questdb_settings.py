@@ -117,6 +117,32 @@ def test_errors_say_whether_trying_again_can_help(
     assert found.transient is transient
 
 
+@pytest.mark.parametrize(
+    ("status", "body", "transient"),
+    [
+        (301, b"", False),
+        (400, b"Bad Request", False),
+        (404, b"Not Found", False),
+        (405, b"Method not allowed", False),
+        (413, b"too large", False),
+        (501, b"", False),
+        (400, b'{"code":"internal error","message":"commit error for table"}', True),
+        (408, b"", True),
+        (429, b"Too Many Requests", True),
+        (500, b'{"code":"internal error"}', True),
+        (502, b"<h1>Bad Gateway</h1>", True),
+        (503, b"", True),
+    ],
+)
+def test_what_can_never_succeed_is_not_tried_for_ever(status: int, body: bytes, transient: bool) -> None:
+    """A status of another server, or of a limit, is permanent and says where to look; one that passes is transient."""
+    found = refused(status, body, "questdb")
+    assert found.transient is transient
+    if not transient:
+        assert str(status) in str(found)
+        assert "Check that URL and port" in str(found)
+
+
 def test_a_refusal_shows_no_value_of_a_row() -> None:
     """What the server quotes of a refused row stays out of the message; the column's name is in it."""
     body = b'{"code":"invalid","message":"error in line 1: table: t, column: amount; cast error from protocol type: secret-value"}'

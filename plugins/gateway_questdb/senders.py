@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
+import warnings
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final, TypeVar
@@ -98,9 +99,13 @@ class Senders:
         with self._lock:
             if self._idle:
                 return self._idle.pop()
-        sender = Sender.from_conf(self._configuration)
-        sender.establish()  # type: ignore[no-untyped-call] # the client's annotations lack it
-        return sender
+            with warnings.catch_warnings():
+                # The client takes several new ones in a short time for a mistake. They are needed, and kept: a write
+                # must not fail in a program that turns warnings into errors. The filters are why the lock is held.
+                warnings.filterwarnings("ignore", "questdb.Sender: Detected a burst", UserWarning)
+                sender = Sender.from_conf(self._configuration)
+                sender.establish()  # type: ignore[no-untyped-call] # the client's annotations lack it
+                return sender
 
     def _gone(self) -> StoreUnavailableError:
         return StoreUnavailableError("the store is closed; open the gateway again", backend=self._instance)

@@ -12,6 +12,7 @@ from typing import Any, Concatenate, Final, ParamSpec, TypeAlias, TypeVar
 import asyncpg
 
 from gateway.errors import StoreBusyError, StoreUnavailableError
+from gateway.keepalive import keep_alive
 from gateway_postgres.address import Address
 from gateway_postgres.errors import DRIVER_ERRORS, lost_connection, sqlstate_of, translated
 from gateway_postgres.settings import PostgresSettings
@@ -34,9 +35,6 @@ _EARLY: Final = 0.25
 _PAUSE_FIRST: Final = 0.05
 _PAUSE_LONGEST: Final = 1.0
 """Seconds between two attempts at a server that does not answer, at first and at most, before jitter."""
-
-_PROBES: Final = {"TCP_KEEPIDLE": 60, "TCP_KEEPINTVL": 10, "TCP_KEEPCNT": 6}
-"""Seconds without traffic before the first probe and between two, and how many of them may go unanswered."""
 
 _NO_STATEMENT: Final = frozenset({"26000", "42P05"})
 """What a server says when prepared statements are lost or met twice: there is a pooler after all."""
@@ -321,18 +319,10 @@ def _socket_of(connection: Connection) -> Any:
 
 
 def _keep_alive(connection: Connection) -> None:
-    """Let the system probe a connection that is idle, as the driver does not.
-
-    Clouds forget connections that were idle for four to six minutes, without a word to either side; the next call on
-    one would then wait for its whole timeout.
-    """
+    """Let the system probe a connection that is idle, as the driver does not."""
     held = _socket_of(connection)
-    if held is None:
-        return
-    held.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    for name, value in _PROBES.items():
-        if hasattr(socket, name):
-            held.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
+    if held is not None:
+        keep_alive(held)
 
 
 def spoiled(connection: Connection, error: BaseException) -> bool:

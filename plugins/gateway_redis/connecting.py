@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import socket
-from typing import Final
 
+from gateway.keepalive import keep_alive
 from gateway_redis.address import Address, Place
 from gateway_redis.link import Link, Words, good
 
 __all__ = ["connect", "described"]
-
-_PROBES: Final = {"TCP_KEEPIDLE": 60, "TCP_KEEPINTVL": 10, "TCP_KEEPCNT": 6}
-"""Seconds without traffic before the first probe and between two, and how many of them may go unanswered."""
 
 
 async def connect(address: Address, place: Place, timeout: float) -> Link:
@@ -68,11 +64,6 @@ def _login(address: Address) -> list[Words]:
 
 
 def _keep_alive(transport: asyncio.BaseTransport) -> None:
-    """Let the system probe a connection that is idle, since networks forget those without a word to either side."""
     held = transport.get_extra_info("socket")
-    if held is None:
-        return
-    held.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    for name, value in _PROBES.items():
-        if hasattr(socket, name):
-            held.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
+    if held is not None:
+        keep_alive(held)

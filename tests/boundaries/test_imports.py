@@ -13,6 +13,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "redaction",
         "catalogue",
         "deadlines",
+        "keepalive",
         "unfinished",
         "hookspecs",
         "telemetry",

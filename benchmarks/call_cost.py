@@ -18,7 +18,7 @@ from benchmarks import rounds
 from gateway import Gateway, Trade
 from gateway.backend import WriteBatch, WriteReceipt
 from gateway.dispatch import Store
-from gateway.lanes import Lane
+from gateway.lanes.lane import Lane
 from gateway.records import TRADES
 from gateway.records.codec import codec_of, make_record
 from gateway.records.digest import digest_of

@@ -29,8 +29,9 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from benchmarks import rounds
-from gateway import Gateway, lanes
+from gateway import Gateway
 from gateway.dispatch import Store
+from gateway.lanes import lane as lanes
 
 BARE, OFF, CPU = "bare", "off", " (processor time)"
 SETTINGS: dict[str, dict[str, Any]] = {

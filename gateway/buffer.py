@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
 from gateway.errors import GatewayClosedError, GatewayError, MirrorWriteError, QueueFullError
-from gateway.outcomes import FullPolicy
+from gateway.lanes.outcomes import FullPolicy
 from gateway.records.row import Row
 from gateway.telemetry import background
 

@@ -14,7 +14,7 @@ from gateway.backend import Capability
 from gateway.candles import Bar, Sample, Sampler
 from gateway.columns import ArrowTable, ColumnBatch, stamped
 from gateway.dispatch import Store
-from gateway.engine import Engine
+from gateway.engine.engine import Engine
 from gateway.frames import has_arrow, joined, last_position, lists_of, table_of_rows
 from gateway.query import Query, following
 from gateway.records.codec import Value

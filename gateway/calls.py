@@ -6,12 +6,12 @@ from collections.abc import AsyncIterator, Collection, Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
-from gateway.acks import acknowledge
 from gateway.api import Ack, Order, Page
 from gateway.backend import KeyRef
 from gateway.buffer import Buffer
 from gateway.changes import DeleteChange
-from gateway.engine import Engine
+from gateway.engine.acks import acknowledge
+from gateway.engine.engine import Engine
 from gateway.errors import GatewayClosedError, InvalidRecordError, UnknownKindError
 from gateway.filters import conditions, cursor_of, key_of, position_from, time_bounds
 from gateway.query import Query

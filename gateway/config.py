@@ -28,8 +28,8 @@ from gateway.records.kind import KindSpec
 from gateway.redaction import redact
 from gateway.registry import PluginRegistry
 from gateway.routing import RoutingPlan
-from gateway.sampling import parse_rates
 from gateway.settings import PREFIX, GatewaySettings, variables_of
+from gateway.shadow.sampling import parse_rates
 from gateway.stores import BACKENDS, StoreName, check_locations, files_of, named_stores, variable_of
 from gateway.variables import ARGUMENT, DEFAULT, ENVIRONMENT, Given, Variables, explain_settings
 

@@ -13,7 +13,6 @@ from typing import Any, Final, Self
 
 import pluggy
 
-from gateway.alerts import Alerts
 from gateway.api import GatewayHealth
 from gateway.bot_calls import BotCalls
 from gateway.buffer import Buffer, BufferOptions
@@ -22,26 +21,27 @@ from gateway.cache.opening import no_cache, open_front
 from gateway.concerns import warn_once
 from gateway.config import Configuration, denied_plugins, load_configuration, open_context
 from gateway.dispatch import StoreSet
-from gateway.divergences import DivergenceLog
-from gateway.engine import Engine
+from gateway.divergences.alerts import Alerts
+from gateway.divergences.log import DivergenceLog
+from gateway.divergences.traces import WriteTraces
+from gateway.engine.engine import Engine
 from gateway.gauges import gauges_of
 from gateway.guard import refuse
+from gateway.lanes.outcomes import LaneOptions
 from gateway.late import needed, open_or_wait
 from gateway.migration.control import ControlStore, resolve
 from gateway.migration.follow import PlanFollower
 from gateway.mirror.bounds import Bounds
 from gateway.mirror.facade import MirrorOptions, Mirrors
 from gateway.mirror.refusals import refused_row
-from gateway.outcomes import LaneOptions
 from gateway.records.stamp import Stamper
 from gateway.records.version import HybridClock
 from gateway.registry import discover
 from gateway.routing import RoutingPlan
-from gateway.sampling import parse_rates
 from gateway.settings import GatewaySettings
-from gateway.shadow import ShadowReader
+from gateway.shadow.reader import ShadowReader
+from gateway.shadow.sampling import parse_rates
 from gateway.telemetry import Counters, Telemetry, TelemetryOptions, operations_of, parse_exporters, untraced
-from gateway.write_traces import WriteTraces
 
 __all__ = ["Gateway"]
 

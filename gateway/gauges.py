@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from gateway.buffer import Buffer
-from gateway.engine import Engine
+from gateway.engine.engine import Engine
 from gateway.mirror.facade import Mirrors
 from gateway.telemetry import Gauge, of_pair, of_store
 

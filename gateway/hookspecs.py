@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     )
     from gateway.candles import Bar, Sample
     from gateway.columns import ArrowTable, ColumnBatch
-    from gateway.divergence import Divergence
+    from gateway.divergences.divergence import Divergence
     from gateway.intents import Intent, JournalFacts, Stretch
     from gateway.legacy import LegacySource
     from gateway.query import Query, ReadRange

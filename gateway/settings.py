@@ -12,13 +12,13 @@ from pydantic import BeforeValidator, Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from gateway.errors import ConfigurationError
+from gateway.lanes.outcomes import FullPolicy
 from gateway.migration.phases import Phase
 from gateway.mirror.bounds import JournalPolicy
-from gateway.outcomes import FullPolicy
 from gateway.records.stamp import DEFAULT_TENANT
 from gateway.redaction import redact
 from gateway.routing import MirrorMode
-from gateway.sampling import parse_rates, rates_text
+from gateway.shadow.sampling import parse_rates, rates_text
 from gateway.telemetry import checked_endpoint, parse_exporters
 
 __all__ = ["ALIASES", "PREFIX", "GatewaySettings", "variables_of"]

@@ -14,10 +14,9 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 
-from gateway.awaited import JournalCaughtUp
 from gateway.backend import BackendSettings, BackendSpec, OpenContext, Summarize, WriteBatch
 from gateway.dispatch import StoreSet
-from gateway.divergences import Divergence, DivergenceLog
+from gateway.divergences.log import Divergence, DivergenceLog
 from gateway.intents import Intent, Journal, Stretch
 from gateway.journal.memory import MemoryJournal
 from gateway.migration.control_file import ControlFile
@@ -25,8 +24,9 @@ from gateway.query import Condition, Op, Query
 from gateway.records import POSITIONS, TRADES, KindSpec, Position, Trade
 from gateway.records.row import Row
 from gateway.records.stamp import DEFAULT_TENANT, Stamper
-from gateway.sampling import SampleRates
-from gateway.shadow import ShadowReader
+from gateway.shadow.awaited import JournalCaughtUp
+from gateway.shadow.reader import ShadowReader
+from gateway.shadow.sampling import SampleRates
 from gateway.telemetry import Counters
 
 __all__ = ["LaggingPair", "lagging_pair"]

@@ -13,12 +13,12 @@ from gateway.intents import Journal
 from gateway.journal.memory import MemoryJournal
 from gateway.journal.numbers import Numbers
 from gateway.journal.sink import JournaledStore
+from gateway.lanes.outcomes import Sink
 from gateway.mirror.circuit import Circuit
 from gateway.mirror.contract import FeedOptions, Pair, RelayOptions, Unquestioned
 from gateway.mirror.feed import Feed
 from gateway.mirror.relay import Relay
 from gateway.mirror.way import Way
-from gateway.outcomes import Sink
 from gateway.records.row import Row
 from gateway.records.stamp import DEFAULT_TENANT
 from gateway.records.version import MAX_VERSION

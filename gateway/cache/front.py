@@ -34,7 +34,7 @@ from gateway.errors import (
     StoreReadOnlyError,
     WriteRejectedError,
 )
-from gateway.outcomes import Sink
+from gateway.lanes.outcomes import Sink
 from gateway.reads import KeyReader
 from gateway.records.kind import KindSpec
 from gateway.records.row import Key, Row

@@ -17,7 +17,7 @@ from gateway.errors import (
 )
 from gateway.intents import Journaling, Stretch
 from gateway.journal.notes import Note, notes_of, notes_of_rows, stretch_of
-from gateway.outcomes import Sink
+from gateway.lanes.outcomes import Sink
 from gateway.records.row import Row
 
 __all__ = ["JournaledStore", "Notebook"]

@@ -7,11 +7,11 @@ import contextlib
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from gateway.awaited import Awaited, JournalCaughtUp
 from gateway.errors import GatewayError
 from gateway.mirror.homes import Home
 from gateway.mirror.state import lacks
 from gateway.mirror.watch import Watch
+from gateway.shadow.awaited import Awaited, JournalCaughtUp
 
 __all__ = ["Arrivals"]
 
@@ -19,7 +19,7 @@ _FLUSHING: Final = 1.0
 
 
 class Arrivals:
-    """Tells what mirrors have. Implements `gateway.awaited.CaughtUp`.
+    """Tells what mirrors have. Implements `gateway.shadow.awaited.CaughtUp`.
 
     The journal alone is always right. What this gateway's feed is about to acknowledge is handed over and acknowledged
     first, so that nobody has to look again for it.

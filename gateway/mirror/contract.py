@@ -17,8 +17,8 @@ from gateway.dispatch import Store
 from gateway.errors import GatewayError, StoreError
 from gateway.intents import Journal
 from gateway.journal.numbers import Numbers
+from gateway.lanes.outcomes import Sink
 from gateway.mirror.circuit import Circuit
-from gateway.outcomes import Sink
 from gateway.records.row import Row
 
 __all__ = [
@@ -218,7 +218,7 @@ class Feeding(Protocol):
 
         Args:
             steps: As given to the mirror: updates as groups of the rows that they came to, and
-                `gateway.outcomes.NOTHING` for a step that need not reach the mirror.
+                `gateway.lanes.outcomes.NOTHING` for a step that need not reach the mirror.
             first: The number of the first step; the others follow.
             waiter: Is told how it ended; with one, the steps are always taken and nothing lingers.
             traces: The `traceparent` of those of the writes that are traced.

@@ -12,13 +12,13 @@ from itertools import permutations
 from pathlib import Path
 from typing import Any, Final
 
-from gateway.awaited import CaughtUp
 from gateway.backend import Capability
 from gateway.dispatch import Store
 from gateway.errors import GatewayError, JournalFullError, StoreError
 from gateway.journal.file import JournalFile
 from gateway.journal.numbers import Numbers
 from gateway.journal.sink import JournaledStore
+from gateway.lanes.outcomes import Sink
 from gateway.mirror.arrival import Arrivals
 from gateway.mirror.bounds import Bounds
 from gateway.mirror.circuit import Circuit
@@ -28,10 +28,10 @@ from gateway.mirror.homes import Home, home_of
 from gateway.mirror.lease import Lease
 from gateway.mirror.relay import Relay
 from gateway.mirror.watch import Watch
-from gateway.outcomes import Sink
 from gateway.records.kind import KindSpec
 from gateway.records.row import Row
 from gateway.records.version import HybridClock
+from gateway.shadow.awaited import CaughtUp
 from gateway.telemetry import Counters
 
 __all__ = ["MirrorOptions", "Mirrors"]

@@ -16,10 +16,10 @@ from typing import Final
 from gateway.backend import Step, WriteBatch
 from gateway.columns import ColumnBatch
 from gateway.errors import GatewayClosedError, GatewayError, StoreError, StoreUnavailableError
+from gateway.lanes.outcomes import NOTHING
+from gateway.lanes.persistent import apart, persistently
 from gateway.mirror.acknowledging import Acknowledger, Span
 from gateway.mirror.contract import FeedOptions, FeedStatus, Pair, Waiter
-from gateway.outcomes import NOTHING
-from gateway.persistent import apart, persistently
 from gateway.telemetry import Counters, background, pair_attributes
 
 __all__ = ["Feed"]

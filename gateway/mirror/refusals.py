@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gateway.divergence import Divergence, refusal_of
+from gateway.divergences.divergence import Divergence, refusal_of
 from gateway.errors import GatewayError
 from gateway.records.row import Row
 from gateway.redaction import redact

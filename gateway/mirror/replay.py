@@ -10,8 +10,8 @@ from gateway.backend import Capability, Step, WriteBatch
 from gateway.columns import by_column
 from gateway.errors import GatewayError, StoreError
 from gateway.intents import Intent, Stretch
+from gateway.lanes.persistent import apart
 from gateway.mirror.contract import Pair
-from gateway.persistent import apart
 from gateway.records.kind import KindSpec
 from gateway.records.row import Key, Row
 from gateway.telemetry import background, pair_attributes

@@ -344,9 +344,7 @@ async def test_no_span_holds_a_password(
     login = login_of(prepared_database.app_url)
     try:
         async with Gateway(
-            environ=variables(
-                login, "in the URL", STORAGE_RETRY_SECONDS="0", STORAGE_TELEMETRY_SAMPLE="1"
-            ),
+            environ=variables(login, "in the URL", STORAGE_RETRY_SECONDS="0", STORAGE_TELEMETRY_SAMPLE="1"),
             env_file=None,
             data_dir=tmp_path,
         ) as gateway:

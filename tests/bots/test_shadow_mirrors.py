@@ -14,7 +14,7 @@ from gateway import Gateway
 from gateway.backend import WriteBatch
 from gateway.mirror.state import paused, resumed
 from gateway.records import POSITIONS, Position
-from gateway.shadow import RECHECK_DELAYS
+from gateway.shadow.reader import RECHECK_DELAYS
 from tests.mirrors import drained
 
 pytestmark = pytest.mark.anyio

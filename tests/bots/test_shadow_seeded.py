@@ -12,17 +12,17 @@ from typing import NamedTuple
 
 import pytest
 
-from gateway.awaited import JournalCaughtUp
 from gateway.backend import BackendSettings, BackendSpec, OpenContext, WriteBatch
 from gateway.compare import REDACTED
 from gateway.dispatch import StoreSet
-from gateway.divergences import Divergence, DivergenceLog
+from gateway.divergences.log import Divergence, DivergenceLog
 from gateway.migration.control_file import ControlFile
 from gateway.query import Query
 from gateway.records import POSITIONS, Comparison, KindSpec, Number, Position, Record, Shape, Text
 from gateway.records.row import Key, Row
 from gateway.records.stamp import DEFAULT_TENANT, Stamper
-from gateway.shadow import ShadowReader
+from gateway.shadow.awaited import JournalCaughtUp
+from gateway.shadow.reader import ShadowReader
 from gateway.telemetry import Counters
 from gateway_memory.plugin import MEMORY, MemorySettings
 from gateway_postgres.plugin import SPEC as POSTGRES

@@ -9,9 +9,9 @@ from pathlib import Path
 import pluggy
 import pytest
 
-from gateway.alerts import Alerts
 from gateway.compare import compare_rows
-from gateway.divergences import Divergence, DivergenceLog, divergence_of
+from gateway.divergences.alerts import Alerts
+from gateway.divergences.log import Divergence, DivergenceLog, divergence_of
 from gateway.hookspecs import hookimpl, new_manager
 from gateway.migration.control_file import ControlFile
 from gateway.records import KindSpec, Record, Shape, Text

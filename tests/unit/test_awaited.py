@@ -7,11 +7,11 @@ from collections.abc import Sequence
 
 import pytest
 
-from gateway.awaited import Asking, Awaited, JournalCaughtUp
 from gateway.errors import StoreUnavailableError
 from gateway.intents import Intent, Stretch
 from gateway.journal.memory import MemoryJournal
 from gateway.records import POSITIONS, TRADES, KindSpec
+from gateway.shadow.awaited import Asking, Awaited, JournalCaughtUp
 
 pytestmark = pytest.mark.anyio
 TENANT = "t"

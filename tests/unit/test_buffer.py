@@ -11,7 +11,7 @@ import pytest
 from gateway.answers import Ack
 from gateway.buffer import Buffer, BufferOptions
 from gateway.errors import GatewayClosedError, MirrorWriteError, QueueFullError, StoreUnavailableError
-from gateway.outcomes import FullPolicy
+from gateway.lanes.outcomes import FullPolicy
 from gateway.records import ORDER_BOOK_SNAPSHOTS, OrderBookSnapshot, Row
 from gateway.records.stamp import Stamper
 

@@ -28,9 +28,9 @@ from gateway.errors import (
     UnknownVariableError,
 )
 from gateway.hookspecs import hookimpl
+from gateway.lanes.outcomes import FullPolicy
 from gateway.migration.phases import Phase
 from gateway.mirror.bounds import JournalPolicy
-from gateway.outcomes import FullPolicy
 from gateway.records import EVENTS, POSITIONS, TRADES
 from gateway.registry import PluginRegistry, discover
 from gateway.routing import MirrorMode

@@ -18,9 +18,9 @@ from gateway.backend import Backend, BackendSpec, KeyRef, OpenContext, Step, Upd
 from gateway.dispatch import Store, StoreSet
 from gateway.errors import GatewayError, StoreBusyError, StoreUnavailableError
 from gateway.journal.memory import MemoryJournal
-from gateway.lanes import Lane
+from gateway.lanes.lane import Lane
+from gateway.lanes.outcomes import Computed, LaneOptions
 from gateway.mirror.contract import FeedOptions
-from gateway.outcomes import Computed, LaneOptions
 from gateway.query import Query
 from gateway.records import POSITIONS, TRADES, Position, Row, Trade
 from gateway.records.builtin import BUILTIN_KINDS

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from gateway.compare import REDACTED, compare_rows
-from gateway.divergences import Divergence, DivergenceLog, State, divergence_of, refusal_of
+from gateway.divergences.log import Divergence, DivergenceLog, State, divergence_of, refusal_of
 from gateway.migration.control_file import ControlFile
 from gateway.records import Comparison, KindSpec, Record, Shape, Text
 from gateway.records.row import Row
@@ -245,7 +245,7 @@ async def test_what_another_release_noted_is_left_out(file: ControlFile) -> None
 _LIST = """
 import sys
 from pathlib import Path
-from gateway.divergences import DivergenceLog
+from gateway.divergences.log import DivergenceLog
 from gateway.migration.control_file import ControlFile
 print(*(one.key[0] for one in DivergenceLog(ControlFile(Path(sys.argv[1]))).listed()))
 """

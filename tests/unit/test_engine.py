@@ -13,7 +13,7 @@ import pytest
 from gateway.backend import KeyRef, WriteBatch, WriteReceipt
 from gateway.changes import DeleteChange, StatsChange
 from gateway.dispatch import Store
-from gateway.engine import Engine
+from gateway.engine.engine import Engine
 from gateway.errors import JournalFullError, MirrorBehindError, MirrorWriteError, StoreError, StoreFullError
 from gateway.migration.phases import ORDER, Phase
 from gateway.modes import MirrorMode

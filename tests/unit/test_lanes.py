@@ -19,8 +19,8 @@ from gateway.errors import (
     StoreUnavailableError,
     WriteRejectedError,
 )
-from gateway.lanes import Lane
-from gateway.outcomes import FullPolicy, LaneOptions
+from gateway.lanes.lane import Lane
+from gateway.lanes.outcomes import FullPolicy, LaneOptions
 from gateway.records import POSITIONS, TRADES, Position, Row, Trade
 from gateway.records.stamp import DEFAULT_TENANT, Stamper
 

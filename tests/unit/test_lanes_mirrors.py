@@ -12,8 +12,8 @@ import pytest
 
 from gateway.backend import Group, KeyRef, Update
 from gateway.errors import GatewayClosedError, StoreFullError, StoreUnavailableError, WriteRejectedError
-from gateway.lanes import Lane, close_lanes
-from gateway.outcomes import Computed, LaneOptions
+from gateway.lanes.lane import Lane, close_lanes
+from gateway.lanes.outcomes import Computed, LaneOptions
 from gateway.records import POSITIONS, TRADES, Position, Row, Trade
 from gateway.records.stamp import DEFAULT_TENANT, Stamper
 from tests.mirrors import Rig

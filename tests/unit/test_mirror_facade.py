@@ -12,7 +12,6 @@ from typing import Any
 
 import pytest
 
-from gateway.awaited import Awaited
 from gateway.backend import WriteBatch
 from gateway.dispatch import Store
 from gateway.errors import JournalFullError, StoreUnavailableError
@@ -26,6 +25,7 @@ from gateway.records.builtin import BUILTIN_KINDS
 from gateway.records.row import Row
 from gateway.records.stamp import DEFAULT_TENANT, Stamper
 from gateway.records.version import HybridClock
+from gateway.shadow.awaited import Awaited
 
 NOW = datetime(2026, 11, 21, tzinfo=UTC)
 Make = Callable[..., Awaitable[Mirrors]]

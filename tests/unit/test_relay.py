@@ -11,14 +11,14 @@ from typing import Any
 import pytest
 
 from gateway.backend import Group, WriteBatch
+from gateway.engine.purging import purge
 from gateway.errors import StoreFullError, StoreUnavailableError
 from gateway.intents import Intent, Journaling
 from gateway.journal.notes import notes_of
-from gateway.lanes import Lane
+from gateway.lanes.lane import Lane
+from gateway.lanes.outcomes import LaneOptions
 from gateway.mirror.contract import Claim, FeedOptions, RelayOptions
 from gateway.mirror.replay import page_of
-from gateway.outcomes import LaneOptions
-from gateway.purging import purge
 from gateway.query import Query
 from gateway.records import POSITIONS, TRADES, Position, Row, Trade
 from gateway.records.stamp import DEFAULT_TENANT, Stamper

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.errors import ConfigurationError
-from gateway.sampling import SampleRates, parse_rates, rates_text
+from gateway.shadow.sampling import SampleRates, parse_rates, rates_text
 
 NAMES = st.from_regex(r"[a-z][a-z0-9_]{0,12}", fullmatch=True)
 

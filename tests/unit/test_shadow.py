@@ -12,18 +12,18 @@ from typing import Any
 
 import pytest
 
-from gateway.awaited import Awaited
 from gateway.backend import OpenContext, Summarize, WriteBatch
 from gateway.dispatch import Store, StoreSet
-from gateway.divergences import Divergence, DivergenceLog
+from gateway.divergences.log import Divergence, DivergenceLog
 from gateway.hookspecs import BackendCall, hookimpl, new_manager
 from gateway.migration.control_file import ControlFile
 from gateway.query import Query
 from gateway.records import POSITIONS, TRADES, Position, Trade
 from gateway.records.row import Row
 from gateway.records.stamp import DEFAULT_TENANT, Stamper
-from gateway.sampling import SampleRates
-from gateway.shadow import ShadowReader
+from gateway.shadow.awaited import Awaited
+from gateway.shadow.reader import ShadowReader
+from gateway.shadow.sampling import SampleRates
 from gateway.telemetry import Counters
 from gateway_memory.plugin import MEMORY, MemorySettings
 

@@ -12,7 +12,7 @@ from gateway.compare import Outcome, Reason, compare_pages, compare_rows
 from gateway.records import KindSpec, Record, Shape, Text, Time
 from gateway.records.row import Key, Row
 from gateway.records.stamp import row_of
-from gateway.sights import Sight, behind, compare_keys, gone, remaining, standing, wavering
+from gateway.shadow.sights import Sight, behind, compare_keys, gone, remaining, standing, wavering
 
 
 class Item(Record):

@@ -13,8 +13,8 @@ from gateway.cli.exits import ExitCode
 from gateway.cli.output import json_text, note, print_json, print_line, print_table
 from gateway.cli.session import Session
 from gateway.cli.values import key_text, readable, time_text
-from gateway.divergence import Divergence
-from gateway.divergence_store import DivergenceStore, State
+from gateway.divergences.divergence import Divergence
+from gateway.divergences.store import DivergenceStore, State
 from gateway.errors import ConfigurationError, InvalidRecordError
 from gateway.records.codec import Value
 from gateway.records.kind import KindSpec

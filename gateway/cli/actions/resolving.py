@@ -10,8 +10,8 @@ from gateway.cli.actions.divergences import one_of, store_of
 from gateway.cli.exits import ExitCode
 from gateway.cli.output import note, print_json, print_line
 from gateway.cli.session import Session
-from gateway.divergence import Divergence
-from gateway.divergence_store import DivergenceStore, State
+from gateway.divergences.divergence import Divergence
+from gateway.divergences.store import DivergenceStore, State
 from gateway.errors import ConfigurationError, InvalidRecordError
 
 __all__ = ["clear_divergences", "resolve_divergences"]

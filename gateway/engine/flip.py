@@ -7,10 +7,10 @@ import logging
 from collections.abc import Callable, Collection, Iterable
 from typing import Final
 
+from gateway.engine.paths import Paths
 from gateway.errors import MirrorBehindError
-from gateway.lanes import Lane
+from gateway.lanes.lane import Lane
 from gateway.mirror.contract import Mirroring
-from gateway.paths import Paths
 
 __all__ = ["hand_over"]
 

@@ -12,13 +12,20 @@ import contextlib
 import logging
 from typing import Final
 
-from gateway.alerts import Alerts
-from gateway.divergence import Divergence, Resolution, divergence_of, divergences_of, joined, refusal_of
-from gateway.divergence_store import DivergenceStore, State
+from gateway.divergences.alerts import Alerts
+from gateway.divergences.divergence import (
+    Divergence,
+    Resolution,
+    divergence_of,
+    divergences_of,
+    joined,
+    refusal_of,
+)
+from gateway.divergences.store import DivergenceStore, State
+from gateway.divergences.traces import WriteTraces
 from gateway.errors import ConfigurationError
 from gateway.migration.control_file import ControlFile
 from gateway.telemetry import Counters
-from gateway.write_traces import WriteTraces
 
 __all__ = [
     "Divergence",

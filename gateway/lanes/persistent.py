@@ -9,7 +9,7 @@ from tenacity import AsyncRetrying, retry_if_exception, stop_after_delay, wait_r
 
 from gateway.backend import Step
 from gateway.errors import GatewayError, StoreError
-from gateway.outcomes import concerns_one
+from gateway.lanes.outcomes import concerns_one
 
 __all__ = ["apart", "persistently"]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from gateway.api import Ack
 from gateway.errors import MirrorWriteError
-from gateway.outcomes import Outcome
+from gateway.lanes.outcomes import Outcome
 from gateway.records.kind import Shape
 from gateway.records.row import Row
 from gateway.routing import Route

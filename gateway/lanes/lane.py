@@ -19,12 +19,12 @@ from itertools import groupby
 from gateway.backend import Step, Update, WriteBatch, WriteReceipt
 from gateway.columns import ColumnBatch
 from gateway.errors import GatewayClosedError, GatewayError
+from gateway.lanes.outcomes import STORED, LaneOptions, Outcome, Sink, concerns_one, own_copy, replicated
+from gateway.lanes.persistent import persistently
+from gateway.lanes.turns import Turns
 from gateway.mirror.contract import Mirroring
 from gateway.mirror.way import Traced, Way, marked, numbered
-from gateway.outcomes import STORED, LaneOptions, Outcome, Sink, concerns_one, own_copy, replicated
-from gateway.persistent import persistently
 from gateway.telemetry import Counters, background, batch_attributes, inner, traceparent
-from gateway.turns import Turns
 
 __all__ = ["Lane", "close_lanes"]
 

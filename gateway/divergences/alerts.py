@@ -11,7 +11,7 @@ from typing import Final
 
 import pluggy
 
-from gateway.divergence import Divergence
+from gateway.divergences.divergence import Divergence
 from gateway.telemetry import Counters
 
 __all__ = ["Alerts"]

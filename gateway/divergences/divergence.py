@@ -11,11 +11,11 @@ import xxhash
 
 from gateway.backend import GroupSummary
 from gateway.compare import REDACTED, FieldDifference, Outcome, RowComparison, shown_key
-from gateway.inquiry import CountFinding, Found
 from gateway.records.codec import Value
 from gateway.records.digest import canonical_bytes
 from gateway.records.kind import KindSpec
 from gateway.records.row import Key
+from gateway.shadow.inquiry import CountFinding, Found
 
 __all__ = ["Divergence", "Resolution", "divergence_of", "divergences_of", "joined", "refusal_of", "resolved"]
 

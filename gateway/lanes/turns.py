@@ -6,7 +6,7 @@ import asyncio
 from collections import deque
 
 from gateway.errors import GatewayClosedError, QueueFullError
-from gateway.outcomes import FullPolicy, LaneOptions
+from gateway.lanes.outcomes import FullPolicy, LaneOptions
 
 __all__ = ["Turns"]
 

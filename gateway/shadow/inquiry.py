@@ -13,14 +13,14 @@ from dataclasses import dataclass, field
 from itertools import chain
 from typing import Final
 
-from gateway.awaited import Asking, Awaited
 from gateway.backend import GroupSummary, Summarize
 from gateway.compare import Outcome, RowComparison
-from gateway.looks import Counted, Pair, RowRead
 from gateway.records.codec import Value
 from gateway.records.row import Key
 from gateway.records.version import MAX_VERSION
-from gateway.sights import Sight, behind, gone, remaining, standing
+from gateway.shadow.awaited import Asking, Awaited
+from gateway.shadow.looks import Counted, Pair, RowRead
+from gateway.shadow.sights import Sight, behind, gone, remaining, standing
 
 __all__ = [
     "RECHECK_DELAYS",

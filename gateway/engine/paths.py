@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from gateway.backend import Capability
 from gateway.cache.front import KeyReading, reader_for
 from gateway.errors import ConfigurationError
-from gateway.lanes import Lane
+from gateway.lanes.lane import Lane
 from gateway.mirror.contract import Mirroring
 from gateway.mirror.way import Way
 from gateway.modes import MirrorMode

@@ -12,27 +12,27 @@ from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from datetime import datetime
 from itertools import groupby
 
-from gateway.acks import acknowledged
 from gateway.api import Ack
 from gateway.backend import Capability, GroupSummary, KeyRef, Summarize, Update
-from gateway.both import Apply, knowing_both
 from gateway.cache.front import CacheFront, behind
 from gateway.columns import ColumnBatch, by_column
 from gateway.dispatch import Store
+from gateway.engine.acks import acknowledged
+from gateway.engine.both import Apply, knowing_both
+from gateway.engine.flip import hand_over
+from gateway.engine.paths import Path, Paths
+from gateway.engine.portions import CHUNK, chunks, slices
+from gateway.engine.purging import purge
 from gateway.errors import MirrorWriteError, StoreError
-from gateway.flip import hand_over
-from gateway.lanes import Lane, close_lanes
+from gateway.lanes.lane import Lane, close_lanes
+from gateway.lanes.outcomes import Computed, LaneOptions, Outcome
 from gateway.mirror.contract import Mirroring
-from gateway.observer import ReadObserver
-from gateway.outcomes import Computed, LaneOptions, Outcome
-from gateway.paths import Path, Paths
-from gateway.portions import CHUNK, chunks, slices
-from gateway.purging import purge
 from gateway.query import Query, following
 from gateway.records.kind import KindSpec, Record, Shape
 from gateway.records.row import Key, Row
 from gateway.records.stamp import Stamper
 from gateway.routing import Route, RoutingPlan, leaders_moved
+from gateway.shadow.observer import ReadObserver
 from gateway.telemetry import Counters
 
 __all__ = ["Engine", "Path", "ReadObserver"]

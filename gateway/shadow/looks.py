@@ -17,7 +17,7 @@ from gateway.compare import PageComparison, RowComparison, compare_pages
 from gateway.query import Query, ReadRange
 from gateway.records.kind import KindSpec
 from gateway.records.row import Key, Row
-from gateway.sights import Sight, compare_keys, wavering
+from gateway.shadow.sights import Sight, compare_keys, wavering
 
 if TYPE_CHECKING:
     from gateway.dispatch import Store

@@ -17,7 +17,7 @@ from typing import Final, NamedTuple
 
 from gateway.backend import Group, Step
 from gateway.compare import shown_key
-from gateway.divergence import Divergence
+from gateway.divergences.divergence import Divergence
 from gateway.errors import ConfigurationError
 from gateway.migration.control_file import ControlFile
 from gateway.records.digest import digest_of

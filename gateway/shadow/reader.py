@@ -14,17 +14,17 @@ import random
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from gateway.awaited import Asking, CaughtUp
 from gateway.backend import GroupSummary, Summarize
 from gateway.compare import Outcome
-from gateway.divergences import DivergenceLog, divergences_of
+from gateway.divergences.log import DivergenceLog, divergences_of
 from gateway.errors import StoreTimeoutError
-from gateway.inquiry import RECHECK_DELAYS, Found, Patience, differing_groups, inquire, inquire_count
-from gateway.looks import KeyRead, Pair, RowRead
 from gateway.query import Query
 from gateway.records.kind import KindSpec
 from gateway.records.row import Key, Row
-from gateway.sampling import SampleRates
+from gateway.shadow.awaited import Asking, CaughtUp
+from gateway.shadow.inquiry import RECHECK_DELAYS, Found, Patience, differing_groups, inquire, inquire_count
+from gateway.shadow.looks import KeyRead, Pair, RowRead
+from gateway.shadow.sampling import SampleRates
 from gateway.telemetry import Counters, Span, background, compared_attributes, traceparent
 
 if TYPE_CHECKING:

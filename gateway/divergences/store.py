@@ -9,7 +9,7 @@ from enum import StrEnum
 from typing import Any, Final
 
 from gateway.compare import FieldDifference, Outcome
-from gateway.divergence import Divergence, Resolution, joined, resolved
+from gateway.divergences.divergence import Divergence, Resolution, joined, resolved
 from gateway.migration.control_file import ControlFile
 from gateway.records.codec import from_micros, to_micros
 

@@ -1,0 +1,1 @@
+"""The engine: rows in, rows out, along the routes of the moment."""

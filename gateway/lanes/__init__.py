@@ -1,0 +1,1 @@
+"""Lanes: one for the writes of each store, and what becomes of them."""

@@ -153,7 +153,7 @@ class BackendHooks:
     @hookspec(firstresult=True)
     async def gateway_intents(  # type: ignore[empty-body]
         self, target: str, tenant: str, limit: int, before: int | None, after: Stretch | None
-    ) -> Sequence[Intent]:
+    ) -> Sequence[Intent]:  # pyright: ignore[reportReturnType] # a hook has no body
         """Return intents; asked of stores with `Capability.JOURNAL`."""
 
     @hookspec(firstresult=True)

@@ -12,6 +12,7 @@ from dataclasses import fields
 from threading import Lock
 from typing import Any, Final, NamedTuple
 
+from gateway.budget import Budget
 from gateway.errors import JournalFullError, QueueFullError
 from gateway.telemetry.counters import Counters
 from gateway.telemetry.names import (
@@ -28,10 +29,11 @@ from gateway.telemetry.names import (
     system_of,
 )
 
-__all__ = ["DIRECT", "EVERY", "Calls", "Gauge", "Meters", "Observed", "Reading", "Series", "StoreCalls"]
+__all__ = ["DIRECT", "PER_SECOND", "Calls", "Gauge", "Meters", "Observed", "Reading", "Series", "StoreCalls"]
 
-EVERY: Final = 16
-"""One in so many values goes into a histogram of OpenTelemetry, which takes ten times as long as all the rest."""
+PER_SECOND: Final = 20
+"""Values of a series that go into a histogram of OpenTelemetry each second, at most: one takes ten times as long as all
+the rest of it."""
 
 DIRECT: Final[dict[str, list[Any]]] = {}
 """By metric: the histograms of OpenTelemetry that get values one by one, since they cannot be read when asked for."""
@@ -59,7 +61,7 @@ class Series:
         attributes: Of the series.
     """
 
-    __slots__ = ("_attributes", "_bounds", "_direct", "_turn", "attributes", "counts", "metric", "total")
+    __slots__ = ("_attributes", "_bounds", "_budget", "_direct", "attributes", "counts", "metric", "total")
 
     def __init__(self, metric: Metric, attributes: Attributes) -> None:
         self.metric = metric
@@ -69,7 +71,7 @@ class Series:
         self._bounds = metric.bounds
         self._direct = DIRECT.setdefault(metric.name, [])
         self._attributes = dict(attributes)
-        self._turn = 0
+        self._budget = Budget(PER_SECOND)
 
     def __repr__(self) -> str:
         return f"<Series {self.metric.name} {self._attributes} {sum(self.counts)}>"
@@ -78,11 +80,9 @@ class Series:
         """Take note of a value."""
         self.counts[bisect_left(self._bounds, value)] += 1
         self.total += value
-        if self._direct:
-            if not self._turn % EVERY:
-                for instrument in self._direct:
-                    instrument.record(value, self._attributes)
-            self._turn += 1
+        if self._direct and self._budget.take():
+            for instrument in self._direct:
+                instrument.record(value, self._attributes)
 
     def read(self) -> Reading:
         """Return what was noted so far."""

@@ -35,7 +35,7 @@ class TelemetryOptions:
         endpoint: Base URL of the collector; None for what OpenTelemetry's own variables say.
         host: Address of the port for Prometheus.
         port: The port; 0 for any.
-        service: Name of the service towards the collector.
+        service: Name of the service towards the collector; None for what OpenTelemetry's own variables say.
         seconds: Seconds between two exports of metrics to the collector.
     """
 
@@ -44,7 +44,7 @@ class TelemetryOptions:
     endpoint: str | None = None
     host: str = "127.0.0.1"
     port: int = 9464
-    service: str = "storage-gateway"
+    service: str | None = None
     seconds: float = 15.0
 
     def __repr__(self) -> str:

@@ -1,7 +1,7 @@
 """Metrics for OpenTelemetry: instruments that read what the gateways of this process measure.
 
 Counters and gauges are read when a metric reader asks. A histogram of OpenTelemetry cannot be filled that way, and
-taking a value takes it longer than all the rest of telemetry; so it gets one value in `EVERY`, which keeps quantiles as
+taking a value takes it longer than all the rest of telemetry; so it gets `PER_SECOND` values, which keeps quantiles as
 they are, and counters beside it say how many there were.
 """
 

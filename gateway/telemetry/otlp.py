@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from typing import Any
+from typing import Any, Final
 
 from gateway.errors import ConfigurationError
 from gateway.telemetry.options import TelemetryOptions
 from gateway.telemetry.otel import Instruments
 
 __all__ = ["OtlpExport"]
+
+_SERVICE: Final = "storage-gateway"
+_NAMELESS: Final = "unknown_service"
+"""How the name begins that OpenTelemetry gives a service whose variables name none."""
 
 
 class OtlpExport:
@@ -40,7 +44,10 @@ class OtlpExport:
             ) from error
         base = options.endpoint
         places = {} if base is None else {"traces": f"{base}/v1/traces", "metrics": f"{base}/v1/metrics"}
-        resource = Resource.create({SERVICE_NAME: options.service})
+        service = options.service
+        if service is None and str(Resource.create().attributes[SERVICE_NAME]).startswith(_NAMELESS):
+            service = _SERVICE
+        resource = Resource.create({} if service is None else {SERVICE_NAME: service})
         self.tracer_provider: Any = TracerProvider(resource=resource, shutdown_on_exit=False)
         self.tracer_provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter(places.get("traces"))))
         reader = PeriodicExportingMetricReader(

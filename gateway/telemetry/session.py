@@ -18,7 +18,7 @@ from gateway.telemetry.options import Exporter, TelemetryOptions
 from gateway.telemetry.otel import OBSERVED, of_the_bot
 from gateway.telemetry.otlp import OtlpExport
 from gateway.telemetry.prometheus import PrometheusExport
-from gateway.telemetry.spans import TRACING, inner, outermost, scope, trace_with
+from gateway.telemetry.spans import TRACING, drawn, inner, outermost, scope, trace_with
 
 __all__ = ["Telemetry", "operations_of"]
 
@@ -184,11 +184,17 @@ def _observed(
     async def observed(*args: Any, **kwargs: Any) -> Any:
         began = perf_counter()
         try:
-            if (TRACING.tracer or TRACING.find()) is None:
+            if (TRACING.tracer or TRACING.find()) is None or (traced := scope.get()) is False:
                 answer = await call(*args, **kwargs)
-            else:
-                with inner(title, attributes) if scope.get() is not None else outermost(title, attributes):
+            elif traced or drawn():
+                with inner(title, attributes) if traced else outermost(title, attributes):
                     answer = await call(*args, **kwargs)
+            else:  # nothing within is drawn again
+                untraced = scope.set(False)
+                try:
+                    answer = await call(*args, **kwargs)
+                finally:
+                    scope.reset(untraced)
         except BaseException as error:
             calls.failed(error, perf_counter() - began)
             meters.refused(error)

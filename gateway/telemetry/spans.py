@@ -15,6 +15,7 @@ from contextvars import ContextVar
 from random import random
 from typing import Any, Final, Protocol
 
+from gateway.budget import Budget
 from gateway.errors import GatewayError
 from gateway.telemetry.names import DB_COLLECTION, ERROR_TYPE, SCOPE, Attribute
 
@@ -23,6 +24,7 @@ __all__ = [
     "Span",
     "background",
     "divergence_span",
+    "drawn",
     "inner",
     "outermost",
     "recording",
@@ -36,6 +38,8 @@ __all__ = [
 ]
 
 _RECHECK: Final = 1.0
+_AFFORDED: Final = 20
+"""Traces a second, at most, that are drawn by share: a span costs as much as the call that it is about."""
 _LINKS: Final = 128
 """Links of one span, at most: what an SDK keeps by default."""
 _TRACEPARENT: Final = re.compile(r"00-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})")
@@ -95,7 +99,7 @@ class _Tracing:
     What the gateway that was opened last was told holds for the process.
     """
 
-    __slots__ = ("checked", "off", "provider", "rate", "tracer")
+    __slots__ = ("_budget", "checked", "off", "provider", "rate", "tracer")
 
     def __init__(self) -> None:
         self.tracer: _Tracer | None = None
@@ -103,6 +107,11 @@ class _Tracing:
         self.checked = -_RECHECK
         self.rate = 1.0
         self.off = False
+        self._budget = Budget(_AFFORDED)
+
+    def affords(self) -> bool:
+        """Take one of this second's traces; False if there were enough. Where every call is wanted, it always is."""
+        return self.rate >= 1 or self._budget.take()
 
     def find(self) -> _Tracer | None:
         """Return the tracer, or None while nothing would record a span."""
@@ -168,10 +177,18 @@ def recording() -> bool:
     return scope.get() is not False and TRACING.find() is not None
 
 
-def _drawn() -> bool:
-    """Draw whether a call that begins here is traced, or follow the bot's own span if there is one around it."""
-    context = sys.modules["opentelemetry.trace"].get_current_span().get_span_context()
-    return bool(context.trace_flags.sampled) if context.is_valid else random() < TRACING.rate  # noqa: S311 - a sample
+def drawn() -> bool:
+    """Draw whether a call that begins here is traced, or follow the bot's own span if there is one around it.
+
+    Ask this only where there is a tracer.
+    """
+    trace = sys.modules["opentelemetry.trace"]
+    around = trace.get_current_span()
+    if around is not trace.INVALID_SPAN:
+        context = around.get_span_context()
+        if context.is_valid:
+            return bool(context.trace_flags.sampled)
+    return random() < TRACING.rate and TRACING.affords()  # noqa: S311 - a sample
 
 
 def span(name: str, attributes: Mapping[str, Attribute] | None = None) -> AbstractContextManager[Span]:
@@ -193,18 +210,16 @@ def inner(name: str, attributes: Mapping[str, Attribute] | None = None) -> Abstr
 
 
 def outermost(name: str, attributes: Mapping[str, Attribute] | None = None) -> AbstractContextManager[Span]:
-    """Return the same for where a call of a bot begins, and its tracer is there: here it is drawn."""
+    """Return the same for where a call of a bot begins that was `drawn`."""
     tracer = TRACING.find()
-    if tracer is None or not _drawn():
-        return _Untraced()
-    return _recorded(tracer, name, attributes, "INTERNAL")
+    return _Untraced() if tracer is None else _recorded(tracer, name, attributes, "INTERNAL")
 
 
 def _of_sort(
     sort: str, name: str, attributes: Mapping[str, Attribute] | None
 ) -> AbstractContextManager[Span]:
     tracer = TRACING.find()
-    if tracer is None or (scope.get() is None and not _drawn()):
+    if tracer is None or (scope.get() is None and not drawn()):
         return _Untraced()
     return _recorded(tracer, name, attributes, sort)
 
@@ -230,7 +245,7 @@ def background(
     if tracer is None:
         return _NO_SPAN
     known = list(dict.fromkeys(filter(None, links)))[:_LINKS]
-    if not known and random() >= TRACING.rate:  # noqa: S311 - a sample
+    if not known and not (random() < TRACING.rate and TRACING.affords()):  # noqa: S311 - a sample
         return _Untraced()
     parent = known.pop(0) if within and known else ""
     return _recorded(tracer, name, attributes, "INTERNAL", known, parent)
@@ -301,6 +316,7 @@ def divergence_span(
     kind: str,
     key: Sequence[object],
     *,
+    identity: str,
     reason: str,
     fields: Sequence[str],
     versions: tuple[int | None, int | None],
@@ -312,6 +328,7 @@ def divergence_span(
     Args:
         kind: Record kind.
         key: The key, fit to be shown; values never belong here.
+        identity: By what `gateway divergences show` finds it.
         reason: Why the rows are not in step.
         fields: Names of the fields that differ.
         versions: Version in the leading and in the compared store; None where there is no row.
@@ -324,6 +341,7 @@ def divergence_span(
     attributes: dict[str, Attribute] = {
         DB_COLLECTION: kind,
         "gateway.key": [str(part) for part in key],
+        "gateway.divergence.id": identity,
         "gateway.divergence.reason": reason,
         "gateway.divergence.fields": list(fields),
         "gateway.store.primary": stores[0],

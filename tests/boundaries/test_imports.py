@@ -10,6 +10,7 @@ import pytest
 LAYERS: tuple[tuple[str, ...], ...] = (
     (
         "errors",
+        "budget",
         "redaction",
         "catalogue",
         "deadlines",

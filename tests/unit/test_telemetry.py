@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import subprocess
 import sys
+import time
 import timeit
 from collections.abc import Iterator
 
@@ -14,8 +15,10 @@ from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from gateway import telemetry
+from gateway.budget import Budget
 from gateway.errors import StoreBusyError
 from gateway.telemetry import Counters
+from gateway.telemetry.spans import TRACING
 from tests.tracing import linked_ids, named, recorded_spans, trace_ids
 
 
@@ -103,13 +106,20 @@ def test_a_divergence_is_traced(exporter: InMemorySpanExporter) -> None:
     """A difference is a span with key, fields and versions, but no version where there is no row."""
     telemetry.trace_with(rate=0.0)
     telemetry.divergence_span(
-        "trades", ("a", 1), reason="older", fields=["price"], versions=(7, None), stores=("old", "new")
+        "trades",
+        ("a", 1),
+        identity="1f",
+        reason="older",
+        fields=["price"],
+        versions=(7, None),
+        stores=("old", "new"),
     )
     span = _only(exporter)
     assert span.name == "gateway.divergence"
     assert dict(span.attributes or {}) == {
         "db.collection.name": "trades",
         "gateway.key": ("a", "1"),
+        "gateway.divergence.id": "1f",
         "gateway.divergence.reason": "older",
         "gateway.divergence.fields": ("price",),
         "gateway.store.primary": "old",
@@ -124,7 +134,7 @@ def test_a_divergence_is_linked_to_the_writes(exporter: InMemorySpanExporter) ->
         written = telemetry.traceparent()
     links = ["", written, written, "00-zz", f"00-{0:032x}-{0:016x}-01"]
     telemetry.divergence_span(
-        "trades", ("a",), reason="", fields=[], versions=(1, 1), stores=("a", "b"), links=links
+        "trades", ("a",), identity="", reason="", fields=[], versions=(1, 1), stores=("a", "b"), links=links
     )
     (write,), (found,) = named(exporter, "write"), named(exporter, "gateway.divergence")
     assert linked_ids(found) == trace_ids([write])
@@ -168,13 +178,32 @@ def test_a_call_inside_a_span_of_the_bot_follows_it(exporter: InMemorySpanExport
     assert all(span.parent is not None and span.parent.span_id == 7 for span in found)
 
 
-def test_a_rate_is_a_share_of_the_calls(exporter: InMemorySpanExporter) -> None:
+def test_a_rate_is_a_share_of_the_calls(
+    exporter: InMemorySpanExporter, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Of many calls about as many are traced as were asked for (five standard deviations either way)."""
+    monkeypatch.setattr(TRACING, "_budget", Budget(10_000))
     telemetry.trace_with(rate=0.1)
     for _ in range(2_000):
         with telemetry.inner("call"):
             pass
     assert abs(len(named(exporter, "call")) - 200) < 5 * 13.5
+
+
+def test_a_burst_of_calls_is_traced_up_to_a_bound(
+    exporter: InMemorySpanExporter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A share is drawn of every call, but of no second more than so many; a share of 1 means every call."""
+    now = [time.monotonic() + 100]
+    monkeypatch.setattr("gateway.budget.time.monotonic", lambda: now[0])
+    monkeypatch.setattr(TRACING, "_budget", Budget(5))
+    for rate, second, expected in ((0.5, 1, 5), (0.5, 0, 5), (0.5, 2, 10), (1.0, 0, 110)):
+        telemetry.trace_with(rate=rate)
+        now[0] += second
+        for _ in range(100):
+            with telemetry.inner("call"):
+                pass
+        assert len(named(exporter, "call")) == expected
 
 
 @pytest.mark.anyio
@@ -220,7 +249,9 @@ def test_switched_off_nothing_is_recorded(exporter: InMemorySpanExporter) -> Non
     telemetry.trace_with(off=True)
     with telemetry.inner("x"), telemetry.background("y"):
         assert telemetry.traceparent() == ""
-    telemetry.divergence_span("trades", (), reason="", fields=[], versions=(None, None), stores=("a", "b"))
+    telemetry.divergence_span(
+        "trades", (), identity="", reason="", fields=[], versions=(None, None), stores=("a", "b")
+    )
     assert exporter.get_finished_spans() == ()
 
 

@@ -16,7 +16,7 @@ from opentelemetry.sdk.metrics.export import HistogramDataPoint, InMemoryMetricR
 
 from gateway.errors import ConfigurationError, JournalFullError, QueueFullError, StoreBusyError
 from gateway.telemetry import Counters, Exporter, Gauge, Meters, StoreCalls, checked_endpoint, parse_exporters
-from gateway.telemetry.meters import EVERY, Observed, Reading
+from gateway.telemetry.meters import PER_SECOND, Observed, Reading
 from gateway.telemetry.names import COUNTED, METRICS, Sort, of_store, prometheus_name
 from gateway.telemetry.otel import Instruments
 
@@ -157,24 +157,28 @@ def test_a_meter_provider_reads_them(reader: InMemoryMetricReader) -> None:
         "gateway.store": "old",
     }
     instruments.withdraw()
-    for _ in range(EVERY):
+    for _ in range(PER_SECOND):
         meters.call("sqlite", "old", "get").ended(0.002)
     assert [one.count for one in _read(reader)[LATENCY.name]] == [1]
 
 
 def test_a_histogram_of_opentelemetry_gets_a_sample_and_a_counter_says_of_how_many(
-    reader: InMemoryMetricReader,
+    reader: InMemoryMetricReader, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One value in so many goes into it; the counter beside it has all."""
+    """So many values a second go into it; the counter beside it has all."""
+    now = [100.0]
+    monkeypatch.setattr("gateway.budget.time.monotonic", lambda: now[0])
     observed, meters = Observed(), Meters()
     observed.add(meters)
     instruments = Instruments(MeterProvider([reader]), observed)
     calls = meters.operation("insert_trade")
-    for _ in range(5 * EVERY):
-        calls.ended(0.001)
+    for second in range(3):
+        now[0] += second and 1
+        for _ in range(2 * PER_SECOND):
+            calls.ended(0.001)
     found = _read(reader)
-    assert [point.count for point in found["gateway.operation.duration"]] == [5]
-    assert [point.value for point in found["gateway.operations"]] == [5 * EVERY]
+    assert [point.count for point in found["gateway.operation.duration"]] == [3 * PER_SECOND]
+    assert [point.value for point in found["gateway.operations"]] == [6 * PER_SECOND]
     instruments.withdraw()
 
 

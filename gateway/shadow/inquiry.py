@@ -20,7 +20,7 @@ from gateway.records.row import Key
 from gateway.records.version import MAX_VERSION
 from gateway.shadow.awaited import Asking, Awaited
 from gateway.shadow.looks import Counted, Pair, RowRead
-from gateway.shadow.sights import Sight, behind, gone, remaining, standing
+from gateway.shadow.sights import Sight, behind, explained, gone, remaining, standing
 
 __all__ = [
     "RECHECK_DELAYS",
@@ -38,6 +38,8 @@ _LONGEST_PAUSE: Final = 5.0
 _SHORTEST_PAUSE: Final = 0.01
 _DOUBT: Final = 3
 """Looks after which the leading store is asked twice, though no difference has lasted."""
+_ENOUGH: Final = 3
+"""Looks after which new differences are left to the next read, if all that were there before are explained."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +130,11 @@ class _Clock:
         return self._looks % _DOUBT == 0
 
     @property
+    def enough(self) -> bool:
+        """Whether differences that are new in this look are no reason for another one."""
+        return self._looks >= _ENOUGH
+
+    @property
     def outlasted(self) -> bool:
         """Whether the looks that every difference gets are over."""
         return self._looks >= len(self._patience.delays)
@@ -154,7 +161,13 @@ class _Clock:
         return True
 
 
-async def inquire(pair: Pair, request: RowRead, patience: Patience, asking: Asking | None) -> Found:
+async def inquire(
+    pair: Pair,
+    request: RowRead,
+    patience: Patience,
+    asking: Asking | None,
+    suspects: Sequence[Key] = (),
+) -> Found:
     """Find out what is behind a difference between two stores' answers.
 
     Args:
@@ -162,6 +175,7 @@ async def inquire(pair: Pair, request: RowRead, patience: Patience, asking: Aski
         request: What was asked.
         patience: How long to look.
         asking: Tells whether the mirror has caught up; None where nobody can.
+        suspects: Rows that differed in the bot's own answer; by now they may not be in the listing any more.
 
     Raises:
         StoreError: A store cannot answer, so nothing is known.
@@ -177,7 +191,7 @@ async def inquire(pair: Pair, request: RowRead, patience: Patience, asking: Aski
                 if clock.closing:
                     break
                 continue  # still behind, so both stores can be left alone
-        after = await pair.look(request, () if base is None else base.suspects)
+        after = await pair.look(request, suspects if base is None else base.suspects)
         if after.clear:
             break
         if base is not None:
@@ -186,6 +200,8 @@ async def inquire(pair: Pair, request: RowRead, patience: Patience, asking: Aski
                 return found
             if clock.doubtful and await pair.wavers(request, after.suspects):
                 return Found(Outcome.UNSTABLE)
+            if clock.enough and explained(base, after):
+                break
             if clock.closing or (asking is None and clock.outlasted and not _may_be_purge(base, after)):
                 break
         base = after

@@ -87,20 +87,29 @@ class Pair:
         async with self._turns, asyncio.timeout(self._timeout):
             return await question()
 
-    async def agree(self, request: RowRead, rows: Sequence[Row | None]) -> bool:
-        """Tell whether the other store answers what the bot was given.
+    async def compare(self, request: Query, rows: Sequence[Row]) -> Sight:
+        """Compare the listing that the bot was given with the other store's; rows not by key as well.
 
         Raises:
             StoreError: It cannot answer.
             TimeoutError: It does not answer in time.
         """
-        if isinstance(request, Query):
-            return (
-                _listings(request, rows, await self._ask(partial(self.shadow.query, request))).outcome
-                == "match"
-            )
-        theirs = await self._rows(self.shadow, request, request.keys)
-        return Sight(compare_keys(request.kind, request.keys, rows, theirs)).clear
+        page = _listings(request, rows, await self._ask(partial(self.shadow.query, request)))
+        return Sight(listed={row.key: row for row in page.rows[:SUSPECTS]}, misplaced=page.misplaced)
+
+    async def compare_reads(self, reads: Sequence[tuple[KeyRead, Sequence[Row | None]]]) -> list[Sight]:
+        """Compare what the bot was given by key with what the other store answers, for reads of one kind and tenant.
+
+        Raises:
+            StoreError: It cannot answer.
+            TimeoutError: It does not answer in time.
+        """
+        keys = tuple(dict.fromkeys(key for request, _ in reads for key in request.keys))
+        theirs = dict(zip(keys, await self._rows(self.shadow, reads[0][0], keys), strict=True))
+        return [
+            Sight(compare_keys(request.kind, request.keys, rows, [theirs[key] for key in request.keys]))
+            for request, rows in reads
+        ]
 
     async def look(self, request: RowRead, suspects: Iterable[Key] = ()) -> Sight:
         """Ask both stores, and look at the rows that differ, or that are under suspicion, by key.

@@ -11,10 +11,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+from collections import deque
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final
 
 from gateway.backend import GroupSummary, Summarize
+from gateway.budget import Budget
 from gateway.compare import Outcome
 from gateway.divergences.log import DivergenceLog, divergences_of
 from gateway.errors import StoreTimeoutError
@@ -25,6 +27,7 @@ from gateway.shadow.awaited import Asking, CaughtUp
 from gateway.shadow.inquiry import RECHECK_DELAYS, Found, Patience, differing_groups, inquire, inquire_count
 from gateway.shadow.looks import KeyRead, Pair, RowRead
 from gateway.shadow.sampling import SampleRates
+from gateway.shadow.together import ReadOperation, together
 from gateway.telemetry import Counters, Span, background, compared_attributes, traceparent
 
 if TYPE_CHECKING:
@@ -33,24 +36,8 @@ if TYPE_CHECKING:
 __all__ = ["RECHECK_DELAYS", "KeyRead", "ReadOperation", "ShadowReader"]
 
 _log: Final = logging.getLogger(__name__)
-
-
-class ReadOperation(NamedTuple):
-    """A read that a bot did.
-
-    Attributes:
-        reader: The store that answered.
-        shadow: The store to compare with.
-        request: What was asked: keys, or a query or count as the store got it.
-        answer: What the bot was given: for keys one entry each, tombstones and None included; rows; or groups.
-        trace: The `traceparent` of the read; empty where it is not traced.
-    """
-
-    reader: Store
-    shadow: Store
-    request: RowRead | Summarize
-    answer: Sequence[Row | None] | Sequence[GroupSummary]
-    trace: str = ""
+_TOGETHER: Final = 64
+"""Reads that are taken for comparison at once, at most."""
 
 
 class ShadowReader:
@@ -64,7 +51,10 @@ class ShadowReader:
         capacity: Reads that wait to be compared, at most; one that comes when it is full is dropped and
             counted.
         row_capacity: Rows in all of them, at most.
-        workers: Comparisons at the same time, and looks at differences beside them.
+        per_second: Comparisons begun in one second, at most; a read beyond that is dropped and counted, so that a
+            burst of reads does not pay for comparisons with its own speed.
+        linger: Seconds for which reads by key are gathered, so that the other store is asked once for many.
+        workers: Questions at the same time, and looks at differences beside them.
         delays: Seconds before each of the first further looks at a difference.
         patience: Seconds to wait for a mirror to catch up, at most.
         purge_patience: Seconds that a row which only the follower has must stay there to be believed.
@@ -83,6 +73,8 @@ class ShadowReader:
         timeout: float = 2.0,
         capacity: int = 1_000,
         row_capacity: int = 100_000,
+        per_second: int = 1_000,
+        linger: float = 0.05,
         workers: int = 4,
         delays: Sequence[float] = RECHECK_DELAYS,
         patience: float = 300.0,
@@ -100,8 +92,14 @@ class ShadowReader:
         self._random = random.Random(seed)  # noqa: S311 - chooses a sample, guards nothing
         self._queue: asyncio.Queue[ReadOperation] = asyncio.Queue(capacity)
         self._rows_left = row_capacity
+        self._budget = Budget(per_second)
+        self._linger = linger
+        self._gathering = asyncio.Lock()
         self._worker_count = workers
-        self._turns = asyncio.Semaphore(workers)
+        # Turns of their own: however much has to be looked into, what bots read now is compared now. What is compared
+        # late differs from what stores hold by then, and would be looked into in vain.
+        self._compared = asyncio.Semaphore(workers)
+        self._looked_into = asyncio.Semaphore(workers)
         self._workers: list[asyncio.Task[None]] = []
         self._inquiry_capacity = inquiries
         self._inquiries: set[asyncio.Task[None]] = set()
@@ -177,7 +175,7 @@ class ShadowReader:
         """Draw whether a read is compared, and see whether there is room."""
         if self._random.random() >= self.rates.of(kind.name) or self._closed:
             return False
-        room = not self._queue.full() and size <= self._rows_left
+        room = not self._queue.full() and size <= self._rows_left and self._budget.take()
         if not room:
             self._counters.shadow_dropped += 1
         return room
@@ -226,46 +224,82 @@ class ShadowReader:
 
     async def _work(self) -> None:
         while True:
-            operation = await self._queue.get()
+            groups = deque(together(await self._gather()))
             try:
-                await self._judge(operation)
-            finally:
-                self._rows_left += len(operation.answer)
-                self._queue.task_done()
+                while groups:
+                    group = groups.popleft()
+                    try:
+                        await self._judge(group)
+                    finally:
+                        self._done(group)
+            finally:  # nothing is left here unless the worker is stopped
+                for group in groups:
+                    self._counters.shadow_dropped += len(group)
+                    self._done(group)
 
-    async def _judge(self, operation: ReadOperation) -> None:
+    async def _gather(self) -> list[ReadOperation]:
+        """Return what is to be compared next: the first that comes, and what comes soon after it."""
+        async with self._gathering:
+            taken = [await self._queue.get()]
+            try:
+                if not self._closed and isinstance(taken[0].request, KeyRead):
+                    await asyncio.sleep(self._linger)
+            except asyncio.CancelledError:
+                self._counters.shadow_dropped += 1
+                self._done(taken)
+                raise
+            while not self._queue.empty() and len(taken) < _TOGETHER:
+                taken.append(self._queue.get_nowait())
+            return taken
+
+    def _done(self, group: Sequence[ReadOperation]) -> None:
+        for operation in group:
+            self._rows_left += len(operation.answer)
+            self._queue.task_done()
+
+    async def _judge(self, group: Sequence[ReadOperation]) -> None:
         """Compare once; a difference becomes an inquiry."""
-        pair = Pair(operation.reader, operation.shadow, self._timeout, self._turns)
-        described = compared_attributes(operation.request.kind.name, pair.reader.name, pair.shadow.name)
+        reader, shadow, request, *_ = group[0]
+        pair = Pair(reader, shadow, self._timeout, self._compared)
+        described = compared_attributes(request.kind.name, reader.name, shadow.name)
         try:
-            with background("gateway.compare", described, (operation.trace,)) as running:
-                agreed = await _agree(pair, operation)
+            with background("gateway.compare", described, (one.trace for one in group)) as running:
+                found = await _compared(pair, group)
+                agreed = all(agree for agree, _ in found)
                 running.set_attribute("gateway.outcome", "match" if agreed else "differs")
         except BaseException as error:
-            self._tolerate(error, operation.shadow)
+            for _ in group:
+                self._tolerate(error, shadow)
             if not isinstance(error, Exception):
                 raise
             return
+        for operation, (agree, suspects) in zip(group, found, strict=True):
+            self._settle_or_inquire(operation, agree, suspects)
+
+    def _settle_or_inquire(self, operation: ReadOperation, agreed: bool, suspects: Sequence[Key]) -> None:
         if agreed:
             self._counters.shadow_match += 1
         elif len(self._inquiries) >= self._inquiry_capacity:
             self._counters.shadow_dropped += 1
         else:
-            task = asyncio.create_task(self._inquire(pair, operation), name="gateway-shadow-inquiry")
+            task = asyncio.create_task(self._inquire(operation, suspects), name="gateway-shadow-inquiry")
             self._inquiries.add(task)
             task.add_done_callback(self._inquiries.discard)
 
-    async def _inquire(self, pair: Pair, operation: ReadOperation) -> None:
+    async def _inquire(self, operation: ReadOperation, suspects: Sequence[Key]) -> None:
+        pair = Pair(operation.reader, operation.shadow, self._timeout, self._looked_into)
         described = compared_attributes(operation.request.kind.name, pair.reader.name, pair.shadow.name)
         with background("gateway.inquire", described, (operation.trace,)) as running:
-            await self._look_into(pair, operation.request, running)
+            await self._look_into(pair, operation.request, suspects, running)
 
-    async def _look_into(self, pair: Pair, request: RowRead | Summarize, running: Span) -> None:
+    async def _look_into(
+        self, pair: Pair, request: RowRead | Summarize, suspects: Sequence[Key], running: Span
+    ) -> None:
         try:
             if isinstance(request, Summarize):
                 found = await inquire_count(pair, request, self._patience, self._asking)
             else:
-                found = await inquire(pair, request, self._patience, self._asking)
+                found = await inquire(pair, request, self._patience, self._asking, suspects)
         except BaseException as error:
             self._tolerate(error, pair.shadow)
             if not isinstance(error, Exception):
@@ -295,9 +329,14 @@ class ShadowReader:
         setattr(self._counters, name, getattr(self._counters, name) + 1)
 
 
-async def _agree(pair: Pair, operation: ReadOperation) -> bool:
-    """Ask the other store what the bot asked, and tell whether it answers the same."""
-    request = operation.request
+async def _compared(pair: Pair, group: Sequence[ReadOperation]) -> list[tuple[bool, Sequence[Key]]]:
+    """Ask the other store what the bot asked; return for each read whether it answers the same, and which rows not."""
+    request, answer = group[0].request, group[0].answer
     if isinstance(request, Summarize):
-        return not differing_groups(operation.answer, await pair.counts(request))  # type: ignore[arg-type] # groups
-    return await pair.agree(request, operation.answer)  # type: ignore[arg-type] # rows
+        groups = await pair.counts(request)
+        return [(not differing_groups(answer, groups), ())]  # type: ignore[arg-type] # groups
+    if isinstance(request, Query):
+        sights = [await pair.compare(request, answer)]  # type: ignore[arg-type] # rows
+    else:
+        sights = await pair.compare_reads([(one.request, one.answer) for one in group])  # type: ignore[misc] # reads by key
+    return [(sight.clear, sight.suspects) for sight in sights]

@@ -18,7 +18,17 @@ from gateway.compare import Outcome, PageComparison, Reason, RowComparison, caug
 from gateway.records.kind import KindSpec
 from gateway.records.row import Key, Row
 
-__all__ = ["Direction", "Sight", "behind", "compare_keys", "gone", "remaining", "standing", "wavering"]
+__all__ = [
+    "Direction",
+    "Sight",
+    "behind",
+    "compare_keys",
+    "explained",
+    "gone",
+    "remaining",
+    "standing",
+    "wavering",
+]
 
 _DAMAGED: Final = frozenset({Reason.DAMAGED_LEFT, Reason.DAMAGED_RIGHT})
 
@@ -86,6 +96,25 @@ def remaining(before: Sight, after: Sight) -> dict[Key, RowComparison]:
             # Both stores hold the row, and hold it alike, all the time from one look to the other.
             found[key] = after.listed[key]
     return found
+
+
+def explained(before: Sight, after: Sight) -> bool:
+    """Tell whether the second look explains every difference of the first, whatever else it finds by then.
+
+    Where rows are written all the time there is something new in each look, and never one without a difference.
+    """
+    if remaining(before, after) or None not in (before.misplaced, after.misplaced):
+        return False
+    return not any(_undecided(before, after, key) for key in before.suspects)
+
+
+def _undecided(before: Sight, after: Sight, key: Key) -> bool:
+    """Tell whether the second look did not see a row, or saw it missing in a listing again, though it was written."""
+    was, now = before.rows.get(key), after.rows.get(key)
+    if was is None or now is None:
+        return True
+    alike = was.outcome is now.outcome is Outcome.MATCH
+    return alike and key in before.listed and key in after.listed
 
 
 def _at_rest(was: RowComparison, now: RowComparison) -> bool:

@@ -163,7 +163,7 @@ async def test_a_difference_that_stays_is_kept(bench: Bench) -> None:
     (kept,) = await bench.listed()
     assert (kept.key, kept.primary, kept.shadow) == (("m",), "old", "new")
     assert kept.versions == (row.version, None)
-    assert kept.reason == "missing on the right"
+    assert kept.reason == "missing in new"
 
 
 async def test_a_listing_that_differs_names_each_row(bench: Bench) -> None:
@@ -177,8 +177,8 @@ async def test_a_listing_that_differs_names_each_row(bench: Bench) -> None:
     await shadow.aclose()
     assert bench.outcomes() == {"shadow_diverged": 1}
     assert {one.key[0]: one.reason for one in await bench.listed()} == {
-        "b": "older on the right",
-        "e": "missing on the right",
+        "b": "older in new",
+        "e": "missing in new",
     }
 
 

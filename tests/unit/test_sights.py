@@ -12,7 +12,16 @@ from gateway.compare import Outcome, Reason, compare_pages, compare_rows
 from gateway.records import KindSpec, Record, Shape, Text, Time
 from gateway.records.row import Key, Row
 from gateway.records.stamp import row_of
-from gateway.shadow.sights import Sight, behind, compare_keys, gone, remaining, standing, wavering
+from gateway.shadow.sights import (
+    Sight,
+    behind,
+    compare_keys,
+    explained,
+    gone,
+    remaining,
+    standing,
+    wavering,
+)
 
 
 class Item(Record):
@@ -114,6 +123,23 @@ def test_a_row_that_is_not_listed_though_it_is_there_remains_only_if_it_is_at_re
     moved = _listing([_item(3)], [], _item(3), _item(3))
     assert remaining(rest, moved) == {}
     assert remaining(rest, _listing([_item(1)], [_item(1)], _item(1), _item(1))) == {}
+
+
+def test_what_is_explained_is_what_differed_before() -> None:
+    """A difference that is new is no reason to look on; one that stays, was not seen again, or is in doubt, is."""
+    before, other = _sight(_item(2), _item(1)), Sight(compare_keys(ITEMS, (("b",),), (_item(9),), (None,)))
+    caught = _sight(_item(3), _item(2))
+    both = Sight({**caught.rows, **other.rows})
+    assert not both.clear
+    assert explained(before, both)
+    assert not explained(before, before)
+    assert not explained(before, other), "the row was not looked at"
+    hidden = _listing([_item(1)], [], _item(1), _item(1))
+    moved = _listing([_item(3)], [], _item(3), _item(3))
+    assert remaining(hidden, moved) == {}
+    assert not explained(hidden, moved), "it is missing in the listing again"
+    assert not explained(Sight(misplaced=KEY), Sight(misplaced=KEY))
+    assert explained(Sight(misplaced=KEY), Sight())
 
 
 def test_which_store_has_to_catch_up() -> None:

@@ -16,11 +16,15 @@ from benchmarks import (
     buffer_memory,
     cache_calls,
     call_cost,
+    catch_up,
+    isolation,
     lost_rows,
+    mirror_calls,
     postgres_calls,
     questdb_calls,
     rounds,
     sqlite_calls,
+    telemetry_calls,
 )
 
 PAGE = Path(__file__).parent.parent / "docs" / "benchmarks.md"
@@ -91,6 +95,44 @@ takes it down after it.
 {cache}
 """
 
+MIRRORS = """## Mirrors: what the bot pays for a second store
+
+SQLite leads and PostgreSQL gets everything, on the same machine. "Journaled" is the default: each write leaves an
+intent in its own transaction, and nobody waits for the mirror. The server shares the processor with the bot here, so
+what it does for the mirror slows a saturated bot although nobody waits for it; the last column leaves that out.
+
+{mirror_calls}
+
+Reads of one task and of 64, of which one in ten is asked again from PostgreSQL and compared. No more than 1,000
+comparisons a second are begun; at 64 tasks {compared:.0%} of the reads were compared, the rest of the tenth was
+dropped and counted.
+
+### While the mirror is in trouble
+
+{isolation_server}. The same bot, saturated and at a tenth of that rate, with a mirror behind a proxy that does to it
+what the first column says. Ratios are to a bot without a mirror, taken in turns; p50 and p99 are of single calls of
+`insert_trade`.
+
+{isolation}
+
+At a tenth of the rate, a call's p99 with a dead mirror should be at most {goal} times that without one; it is
+{dead:.2f} times that.
+
+### Catching up
+
+A mirror that was away gets what it lacks from the journal: rows are read from the primary by key, written, and their
+intents removed. By hand the rows lie ready in memory.
+
+{catch_up}
+"""
+
+TELEMETRY = """## Telemetry
+
+`insert_trade` into SQLite with each setting. "bare" is a gateway that was stripped of all that asks for telemetry.
+
+{telemetry}
+"""
+
 CALL = """## What a call costs on top of the driver
 
 {parts}
@@ -137,6 +179,26 @@ def _cache(options: Namespace) -> dict[str, object]:
     return {"cache_servers": servers, "cache": cache_calls.table(contest)}
 
 
+def _mirrors(options: Namespace) -> dict[str, object]:
+    calls, faults = rounds.Contest(), rounds.Contest()
+    mirror_calls.measure(options.server_rounds, calls)
+    server = isolation.measure(Namespace(turns=options.turns, only=list(isolation.CONDITIONS)), faults)
+    found = catch_up.measure(options.rows, list(catch_up.WAYS))
+    return {
+        "mirror_calls": mirror_calls.table(calls),
+        "compared": calls.median("compared, 64"),
+        "isolation_server": server,
+        "isolation": isolation.table(faults),
+        "goal": isolation.GOAL,
+        "dead": isolation.dead_ratio(faults),
+        "catch_up": catch_up.table(found),
+    }
+
+
+def _telemetry(options: Namespace) -> dict[str, object]:
+    return {"telemetry": telemetry_calls.table(telemetry_calls.measure(options.rounds))}
+
+
 def _call(_options: Namespace) -> dict[str, object]:
     rounds.announce("cost of a call")
     with tempfile.TemporaryDirectory() as name:
@@ -171,6 +233,8 @@ PARTS = {
     "postgres": Part(POSTGRES, _postgres, "server_rounds"),
     "questdb": Part(QUESTDB, _questdb, "server_rounds"),
     "cache": Part(CACHE, _cache, "server_rounds"),
+    "mirrors": Part(MIRRORS, _mirrors, "server_rounds"),
+    "telemetry": Part(TELEMETRY, _telemetry, "rounds"),
     "call": Part(CALL, _call),
     "memory": Part(MEMORY, _memory),
 }
@@ -195,6 +259,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--server-rounds", type=int, default=5)
+    parser.add_argument("--turns", type=int, default=25)
     parser.add_argument("--rows", type=int, default=1_000_000)
     parser.add_argument("--only", nargs="+", choices=PARTS, default=list(PARTS))
     options = parser.parse_args()

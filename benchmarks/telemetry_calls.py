@@ -136,19 +136,22 @@ def table(found: dict[int, rounds.Contest]) -> str:
     return "\n".join(lines)
 
 
+def measure(turns: int, writes: int = 4_000) -> dict[int, rounds.Contest]:
+    """Run the rounds with one task and with many."""
+    with tempfile.TemporaryDirectory() as name:
+        return {
+            tasks: asyncio.run(contest(Path(name), tasks, turns, writes * (1 if tasks == 1 else 3)))
+            for tasks in (1, 64)
+        }
+
+
 def main() -> int:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--writes", type=int, default=4_000)
     given = parser.parse_args()
-    with tempfile.TemporaryDirectory() as name:
-        found = {
-            tasks: asyncio.run(
-                contest(Path(name), tasks, given.rounds, given.writes * (1 if tasks == 1 else 3))
-            )
-            for tasks in (1, 64)
-        }
+    found = measure(given.rounds, given.writes)
     print(rounds.machine())
     print(table(found))
     return 0

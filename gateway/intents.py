@@ -163,10 +163,10 @@ class JournalStore(Protocol):
 
 def stretches_of(numbers: Iterable[tuple[str, int]]) -> list[Stretch]:
     """Return the fewest stretches that hold exactly the given numbers of owners, in order."""
-    found: list[Stretch] = []
+    found: list[tuple[str, int, int]] = []
     for owner, number in sorted(set(numbers)):
-        if found and found[-1].owner == owner and found[-1].last == number - 1:
-            found[-1] = found[-1]._replace(last=number)
+        if found and found[-1][2] == number - 1 and found[-1][0] == owner:
+            found[-1] = owner, found[-1][1], number
         else:
-            found.append(Stretch(owner, number, number))
-    return found
+            found.append((owner, number, number))
+    return [Stretch(*one) for one in found]

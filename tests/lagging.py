@@ -57,6 +57,8 @@ class LaggingPair:
             log,
             self.counters,
             timeout=30.0,
+            per_second=1_000_000,
+            linger=0.002,
             delays=(0.0, 0.002),
             purge_patience=10.0,
             caught_up=JournalCaughtUp(self._journal_of),

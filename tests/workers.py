@@ -18,6 +18,9 @@ __all__ = ["LONGEST", "in_order", "share_of"]
 LONGEST: Final = (
     "questdb",
     "tests/demo/test_demo_run.py",
+    "tests/bots/test_mirror_faults.py",
+    "tests/crash/test_crash_rounds.py",
+    "tests/cli/test_cli_mirror.py",
     "tests/bots/test_cache_reads.py",
     "tests/plugins/redis/test_redis_bots.py",
     "tests/bots/test_series.py",

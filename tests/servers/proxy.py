@@ -13,11 +13,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
+import struct
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Final, Self
+from typing import Any, Final, Self
 from urllib.parse import urlsplit, urlunsplit
 
 from tests.servers.ports import LOOPBACK, free_port
@@ -26,6 +28,10 @@ __all__ = ["FaultProxy"]
 
 CHUNK: Final = 65_536
 PATIENCE: Final = 20.0
+TICK: Final = 0.05
+"""Seconds between two pieces of a connection that is slowed down."""
+UNHEARD: Final = 4
+"""Connections that fill the queue of a socket which accepts none."""
 
 
 @dataclass
@@ -56,6 +62,14 @@ class _Pair:
         for writer in (self.client, self.server):
             writer.transport.abort()
 
+    def reset(self) -> None:
+        for writer in (self.client, self.server):
+            own = writer.get_extra_info("socket")
+            if own is not None:
+                # Closing it then says RST and not FIN, whatever was read.
+                own.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.close()
+
 
 class FaultProxy:
     """A proxy to one server.
@@ -77,8 +91,11 @@ class FaultProxy:
         self._tasks: set[asyncio.Task[None]] = set()
         self._server: asyncio.Server | None = None
         self._delay = 0.0
+        self._rate: int | None = None
         self._silent = False
         self._refusing = False
+        self._flapping: asyncio.Task[None] | None = None
+        self._unheard: list[socket.socket] = []
         self._caught = threading.Event()
         self._open_gate = asyncio.Event()
 
@@ -141,13 +158,29 @@ class FaultProxy:
         """Cut the server's side of all connections; the clients are not told, and hear nothing any more."""
         self._do(self._abandon)
 
+    def vanish(self) -> None:
+        """Swallow everything, and answer no attempt to connect either, as a host that is cut off does."""
+        self._run(self._vanish())
+
     def refuse(self) -> None:
         """Cut all connections, and every new one."""
         self._do(self._refuse)
 
+    def reset(self) -> None:
+        """Reset all connections that there are (RST); new ones get through."""
+        self._do(self._reset_all)
+
+    def flap(self, up: float, down: float) -> None:
+        """Let everything through for some seconds, then reset and refuse everything for some, and so on."""
+        self._do(lambda: self._flap(up, down))
+
+    def throttle(self, rate: int) -> None:
+        """Let so many bytes a second through each way of each connection; with 0, none are even read."""
+        self._do(lambda: setattr(self, "_rate", rate))
+
     def heal(self) -> None:
         """Let everything through again; connections that went silent are cut, since what they lost cannot come."""
-        self._do(self._heal)
+        self._run(self._heal())
 
     # How ----------------------------------------------------------------------------------------------------
 
@@ -161,6 +194,9 @@ class FaultProxy:
         self._loop.call_soon_threadsafe(run)
         if not done.wait(PATIENCE):
             raise AssertionError("the proxy hangs")
+
+    def _run(self, what: Coroutine[Any, Any, None]) -> None:
+        asyncio.run_coroutine_threadsafe(what, self._loop).result(PATIENCE)
 
     def _trap(self, trap: _Trap) -> None:
         def put() -> None:
@@ -179,17 +215,58 @@ class FaultProxy:
         self._refusing = True
         self._cut_all()
 
-    def _heal(self) -> None:
+    def _flap(self, up: float, down: float) -> None:
+        async def flap() -> None:
+            while True:
+                self._refusing = False
+                await asyncio.sleep(up)
+                self._refusing = True
+                self._reset_all()
+                await asyncio.sleep(down)
+
+        self._flapping = self._loop.create_task(flap())
+
+    async def _vanish(self) -> None:
+        """Listen without accepting, and fill the queue: the kernel then answers nobody who connects."""
+        self._silent = True
+        assert self._server is not None
+        self._server.close()
+        deaf = socket.socket()
+        deaf.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        deaf.bind((self.host, self.port))
+        deaf.listen(0)
+        self._unheard.append(deaf)
+        for _ in range(UNHEARD):
+            own = socket.socket()
+            own.setblocking(False)
+            own.connect_ex((self.host, self.port))
+            self._unheard.append(own)
+
+    async def _heal(self) -> None:
+        if self._flapping is not None:
+            self._flapping.cancel()
+            self._flapping = None
         if self._silent:
             self._cut_all()
         self._silent = self._refusing = False
-        self._delay = 0.0
+        self._delay, self._rate = 0.0, None
         self._traps.clear()
         self._open_gate.set()
+        if self._unheard:
+            self._forget_unheard()
+            await self._listen()
+
+    def _forget_unheard(self) -> None:
+        while self._unheard:
+            self._unheard.pop().close()
 
     def _cut_all(self) -> None:
         for pair in list(self._pairs):
             pair.close()
+
+    def _reset_all(self) -> None:
+        for pair in list(self._pairs):
+            pair.reset()
 
     async def _listen(self) -> None:
         self._server = await asyncio.start_server(self._accept, self.host, self.port)
@@ -197,6 +274,9 @@ class FaultProxy:
     async def _end(self) -> None:
         if self._server is not None:
             self._server.close()
+        if self._flapping is not None:
+            self._flapping.cancel()
+        self._forget_unheard()
         self._cut_all()
         for task in self._tasks:
             task.cancel()
@@ -214,7 +294,7 @@ class FaultProxy:
             return
         try:
             server_reader, server_writer = await asyncio.open_connection(*self._target)
-        except OSError:
+        except (OSError, asyncio.CancelledError):
             writer.transport.abort()
             return
         pair = _Pair((writer, server_writer))
@@ -224,7 +304,9 @@ class FaultProxy:
             asyncio.ensure_future(self._down(server_reader, pair)),
         ]
         try:
-            with contextlib.suppress(OSError):
+            with contextlib.suppress(
+                OSError, asyncio.CancelledError
+            ):  # only `_end` cancels, and waits for it
                 await asyncio.gather(*pumps)
         finally:
             for pump in pumps:
@@ -233,8 +315,7 @@ class FaultProxy:
             pair.close()
 
     async def _up(self, reader: asyncio.StreamReader, pair: _Pair) -> None:
-        while data := await reader.read(CHUNK):
-            await self._wait()
+        while data := await self._read(reader):
             trap = next((one for one in self._traps if one.text in data), None)
             if trap is not None:
                 self._traps.remove(trap)
@@ -267,8 +348,7 @@ class FaultProxy:
         return True
 
     async def _down(self, reader: asyncio.StreamReader, pair: _Pair) -> None:
-        while data := await reader.read(CHUNK):
-            await self._wait()
+        while data := await self._read(reader):
             if self._silent:
                 continue
             if pair.cut_answer is None:
@@ -283,6 +363,18 @@ class FaultProxy:
         if not self._silent:
             pair.close()
 
-    async def _wait(self) -> None:
+    async def _read(self, reader: asyncio.StreamReader) -> bytes:
+        """Read as fast as is wanted at the moment."""
+        await self._flows()
+        # Whoever waits here already when a connection is slowed down has asked for much, and pays for it afterwards.
+        data = await reader.read(max(1, int(self._rate * TICK)) if self._rate else CHUNK)
+        if self._rate:
+            await asyncio.sleep(len(data) / self._rate)
+        await self._flows()
         if self._delay:
             await asyncio.sleep(self._delay)
+        return data
+
+    async def _flows(self) -> None:
+        while self._rate == 0:  # noqa: ASYNC110 - an event for each rate is more than this is worth
+            await asyncio.sleep(TICK)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -186,6 +187,36 @@ def test_intents_are_found_by_their_key(lab: Laboratory) -> None:
         assert "intents_pkey" in plan, plan
         assert "Seq Scan on intents" not in plan, plan
         assert "Sort" not in plan, plan
+
+
+def test_many_narrow_stretches_cost_what_they_hold(lab: Laboratory) -> None:
+    """Each stretch is looked up on its own: what is removed decides how much is read, and not what stays."""
+    scribe = lab.scribe()
+    tenant, count = scribe.tenant, 1_000
+    for first in range(0, 4_000, 500):
+        _write(lab, _fresh(scribe, 500), first)
+    stretches = [("me", 3 * at, 3 * at) for at in range(count)]
+
+    async def rows_read() -> int:
+        async with lab.main.transaction():
+            await lab.main.execute("SELECT set_config('app.tenant_id', $1, true)", tenant)
+            await lab.main.execute(noting.BY_KEY)
+            values = [tenant, "mirror", ["probe_log"], *map(list, zip(*stretches, strict=True))]
+            text = f"EXPLAIN (ANALYZE, TIMING OFF, FORMAT JSON) {noting.REMOVE}"
+            (plan,) = json.loads(await lab.main.fetchval(text, *values))
+        return _rows_of(plan["Plan"])
+
+    assert lab.run(rows_read()) <= 10 * count
+
+
+def _rows_of(plan: dict[str, Any]) -> int:
+    """Return how many rows all parts of a plan went through, those that were dropped included."""
+    dropped = sum(
+        plan.get(f"Rows Removed by {what}", 0) for what in ("Filter", "Join Filter", "Index Recheck")
+    )
+    return int((plan["Actual Rows"] + dropped) * plan["Actual Loops"]) + sum(
+        map(_rows_of, plan.get("Plans", ()))
+    )
 
 
 def test_wide_stretches_are_removed_by_portions(lab: Laboratory, monkeypatch: pytest.MonkeyPatch) -> None:

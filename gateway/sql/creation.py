@@ -216,7 +216,7 @@ def intents_creation(layout: Layout) -> list[Statement]:
             f"CREATE TABLE {SQLITE_INTENTS} (tenant_id TEXT NOT NULL, target TEXT NOT NULL, owner TEXT NOT NULL, "
             "number INTEGER NOT NULL, part INTEGER NOT NULL, kind TEXT NOT NULL, key TEXT NOT NULL, "
             "version INTEGER NOT NULL, trace TEXT, noted_at INTEGER NOT NULL, "
-            "PRIMARY KEY (target, owner, number, part)) WITHOUT ROWID"
+            "PRIMARY KEY (tenant_id, target, owner, number, part)) WITHOUT ROWID"
         )
         return [literal(text)]
     texts = [

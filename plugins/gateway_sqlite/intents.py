@@ -1,7 +1,7 @@
 """Intents in a SQLite file: stored with a batch on the writer's thread, listed, and removed by stretches.
 
-The table is ordered by mirror, owner and number, and is nothing but that order: what a batch adds comes behind what
-its owner added before, and a stretch of numbers lies in one piece.
+The table is ordered by tenant, mirror, owner and number, and is nothing but that order: what a batch adds comes behind
+what its owner added before, and a stretch of numbers lies in one piece.
 """
 
 from __future__ import annotations
@@ -27,6 +27,9 @@ _REPEATED: Final = " ON CONFLICT DO NOTHING"
 _ALONE: Final = f"{_INSERT}(?, ?, ?, ?, ?, ?, ?, ?, ?, ?){_REPEATED}"
 _SIZES: Final = (512, 128, *range(64, 0, -1))
 """How many intents one statement adds: few sizes, so that the driver keeps them all prepared."""
+_STRETCH: Final = (
+    f"{SQLITE_INTENTS} WHERE tenant_id = ? AND target = ? AND owner = ? AND number BETWEEN ? AND ?"
+)
 _FIXED: Final = 6
 """Parameters that all intents of an insert share: tenant, mirror, owner, number of the first, kind, and when."""
 _REMOVED: Final = 5_000
@@ -121,16 +124,16 @@ def pending(
     after: Stretch | None,
 ) -> list[Intent]:
     """Return intents in order; of the last step all of them, even beyond the limit."""
-    tests = ["held.target = ?", "held.tenant_id = ?"]
-    values: list[Any] = [target, tenant, *kinds]
+    tests = ["held.tenant_id = ?", "held.target = ?"]
+    values: list[Any] = [tenant, target, *kinds]
     tests.append(f"held.kind IN ({', '.join('?' for _ in kinds)})")
     if before is not None:
         # A step is older when each row of it is: whoever is given a part of a step would acknowledge all of it.
         tests.append(
-            f"held.version < ? AND NOT EXISTS (SELECT 1 FROM {SQLITE_INTENTS} AS other WHERE other.target = ? "  # noqa: S608 - a fixed name
-            "AND other.owner = held.owner AND other.number = held.number AND other.version >= ?)"
+            f"held.version < ? AND NOT EXISTS (SELECT 1 FROM {SQLITE_INTENTS} AS other WHERE other.tenant_id = ? "  # noqa: S608 - a fixed name
+            "AND other.target = ? AND other.owner = held.owner AND other.number = held.number AND other.version >= ?)"
         )
-        values += [before, target, before]
+        values += [before, tenant, target, before]
     start = (tests, values)
     records = _page(connection, *start, limit, after)
     if len(records) < limit or not records:
@@ -189,19 +192,15 @@ def remove(
     wide = done[-1]
     if wide.last - wide.first >= _REMOVED:
         found = connection.execute(
-            f"SELECT number FROM {SQLITE_INTENTS} WHERE target = ? AND owner = ? AND number BETWEEN ? AND ? "  # noqa: S608 - as above
-            "ORDER BY number LIMIT 1 OFFSET ?",
-            (target, *wide, _REMOVED),
+            f"SELECT number FROM {_STRETCH} ORDER BY number LIMIT 1 OFFSET ?",  # noqa: S608 - as above
+            (tenant, target, *wide, _REMOVED),
         ).fetchone()
         if found is not None and found[0] < wide.last:
             done, rest = [*done[:-1], wide._replace(last=found[0])], [wide._replace(first=found[0] + 1)]
-    text = (
-        f"DELETE FROM {SQLITE_INTENTS} WHERE target = ? AND owner = ? AND number BETWEEN ? AND ? "  # noqa: S608 - as above
-        f"AND tenant_id = ? AND kind IN ({', '.join('?' for _ in kinds)})"
-    )
+    text = f"DELETE FROM {_STRETCH} AND kind IN ({', '.join('?' for _ in kinds)})"  # noqa: S608 - as above
     connection.execute("BEGIN IMMEDIATE")
     try:
-        removed = sum(connection.execute(text, (target, *one, tenant, *kinds)).rowcount for one in done)
+        removed = sum(connection.execute(text, (tenant, target, *one, *kinds)).rowcount for one in done)
         connection.execute("COMMIT")
     except BaseException:
         if connection.in_transaction:
@@ -224,7 +223,7 @@ def forget_intents(connection: sqlite3.Connection) -> None:
 def facts(connection: sqlite3.Connection, tenant: str, limit: int) -> list[JournalFacts]:
     """Return what is left for every mirror."""
     found = []
-    for target in _following(connection, "target", ()):
+    for target in _following(connection, "target", (tenant,)):
         depth, oldest = connection.execute(
             f"SELECT count(*), min(version) FROM (SELECT version FROM {SQLITE_INTENTS} WHERE target = ? "  # noqa: S608 - as above
             "AND tenant_id = ? LIMIT ?)",
@@ -238,7 +237,7 @@ def facts(connection: sqlite3.Connection, tenant: str, limit: int) -> list[Journ
 
 def _heads(connection: sqlite3.Connection, target: str, tenant: str) -> Iterator[tuple[int, int]]:
     """Yield version and time of each owner's first intent: those counted may not hold the oldest."""
-    for owner in _following(connection, "owner", (target,)):
+    for owner in _following(connection, "owner", (tenant, target)):
         head = connection.execute(
             f"SELECT version, noted_at FROM {SQLITE_INTENTS} WHERE target = ? AND owner = ? AND tenant_id = ? "  # noqa: S608 - as above
             "ORDER BY number, part LIMIT 1",
@@ -250,7 +249,7 @@ def _heads(connection: sqlite3.Connection, target: str, tenant: str) -> Iterator
 
 def _following(connection: sqlite3.Connection, column: str, fixed: tuple[str, ...]) -> Iterator[str]:
     """Yield the values of a column of the key behind fixed ones, each by one step through the order."""
-    within = "target = ? AND " if fixed else ""
+    within = "tenant_id = ? AND " if len(fixed) == 1 else "tenant_id = ? AND target = ? AND "
     last = ""
     while True:
         (last,) = connection.execute(

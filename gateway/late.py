@@ -17,6 +17,7 @@ from gateway.dispatch import StoreSet
 from gateway.errors import GatewayError, StoreError, StoreTimeoutError, StoreUnavailableError
 from gateway.hookspecs import BackendHooks, hookimpl
 from gateway.records.kind import KindSpec
+from gateway.redaction import redact
 from gateway.routing import MirrorMode, RoutingPlan
 
 __all__ = ["LateStore", "needed", "open_or_wait"]
@@ -40,13 +41,14 @@ def needed(plan: RoutingPlan, kinds: Iterable[KindSpec]) -> frozenset[str]:
 class _Absent:
     """The hooks of a store that is not open yet."""
 
-    def __init__(self, instance: str, error: GatewayError) -> None:
+    def __init__(self, instance: str, error: Exception) -> None:
         self.instance = instance
         self.error = error
 
     def failure(self) -> StoreUnavailableError:
         """Return the error that every call gets."""
-        return StoreUnavailableError(f"not opened yet, and tried again: {self.error}", backend=self.instance)
+        said = f"not opened yet, and tried again: {_said(self.error)}"
+        return StoreUnavailableError(said, backend=self.instance)
 
     @hookimpl
     async def gateway_health(self) -> Health:
@@ -56,6 +58,11 @@ class _Absent:
     @hookimpl
     async def gateway_close(self) -> None:
         """Release nothing."""
+
+
+def _said(error: Exception) -> str:
+    """Return what an error says, without the secrets that a plugin's own may hold."""
+    return str(error) if isinstance(error, GatewayError) else redact(repr(error))
 
 
 def _refusing(name: str) -> Any:
@@ -98,8 +105,9 @@ class LateStore:
         return f"<LateStore {self._context.instance}>"
 
     async def _open(self) -> None:
+        # Whatever it fails with: if this ended, the mirror would be left out for good, without a word.
         attempts = AsyncRetrying(
-            retry=retry_if_exception_type(GatewayError), wait=_PAUSE, before_sleep=self._failed
+            retry=retry_if_exception_type(Exception), wait=_PAUSE, before_sleep=self._failed
         )
         backend: Backend = await attempts(_opened, self._spec, self._context, self._patience)
         self._stores.replace(self._context.instance, backend)
@@ -107,9 +115,9 @@ class LateStore:
 
     def _failed(self, state: RetryCallState) -> None:
         error = state.outcome.exception() if state.outcome is not None else None
-        if isinstance(error, GatewayError):
+        if isinstance(error, Exception):
             if type(error) is not type(self._absent.error):
-                _log.warning("%s cannot be opened: %s", self._context.instance, error)
+                _log.warning("%s cannot be opened: %s", self._context.instance, _said(error))
             self._absent.error = error
 
     async def close(self) -> None:

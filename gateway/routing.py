@@ -131,6 +131,7 @@ class RoutingPlan:
         modes: How those of named kinds are.
         epoch: Grows with every change of the control store; 0 for a plan made from the environment.
         placed: Names of the kinds that `STORAGE_PLACES` holds where they are: no step for all kinds moves them.
+        forced: Whether an operator wants it to be followed even if a store that is to lead lacks something.
     """
 
     backends: tuple[str, ...]
@@ -140,6 +141,7 @@ class RoutingPlan:
     modes: Mapping[str, MirrorMode] = field(default_factory=dict)
     epoch: int = 0
     placed: frozenset[str] = frozenset()
+    forced: bool = field(default=False, compare=False)
 
     def __post_init__(self) -> None:
         if not 1 <= len(self.backends) <= 2:

@@ -8,9 +8,11 @@ went along the old routes has arrived, since they must read the latest row.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from datetime import datetime
 from itertools import groupby
+from typing import Final
 
 from gateway.api import Ack
 from gateway.backend import Capability, GroupSummary, KeyRef, Summarize, Update
@@ -23,7 +25,7 @@ from gateway.engine.flip import hand_over
 from gateway.engine.paths import Path, Paths
 from gateway.engine.portions import CHUNK, chunks, slices
 from gateway.engine.purging import purge
-from gateway.errors import MirrorWriteError, StoreError
+from gateway.errors import MirrorBehindError, MirrorWriteError, StoreError
 from gateway.lanes.lane import Lane, close_lanes
 from gateway.lanes.outcomes import Computed, LaneOptions, Outcome
 from gateway.mirror.contract import Mirroring
@@ -36,6 +38,8 @@ from gateway.shadow.observer import ReadObserver
 from gateway.telemetry import Counters
 
 __all__ = ["Engine", "Path", "ReadObserver"]
+
+_log: Final = logging.getLogger(__name__)
 
 
 class Engine:
@@ -93,16 +97,28 @@ class Engine:
             waiting: Seconds for which writes may wait for their mirrors, at the end.
 
         Raises:
-            MirrorBehindError: It has not; the routes stay as they are, and the call can be repeated.
+            MirrorBehindError: It has not; the routes stay as they are, and the call can be repeated. Not raised for a
+                plan that was forced: the store that leads may be gone for good.
             StoreError: What it lacks cannot be told; the same.
         """
         moved = leaders_moved(self.plan, plan)
         if moved and self.mirrors is not None:
             lanes = self.lanes.values()
             clock = self.stamper.clock
-            await hand_over(
-                moved, self._paths, lanes, self.mirrors, lambda: clock.last, backlog=backlog, waiting=waiting
-            )
+            try:
+                await hand_over(
+                    moved,
+                    self._paths,
+                    lanes,
+                    self.mirrors,
+                    lambda: clock.last,
+                    backlog=backlog,
+                    waiting=waiting,
+                )
+            except (MirrorBehindError, StoreError) as error:
+                if not plan.forced:
+                    raise
+                _log.error("epoch %d was forced, and is followed all the same: %s", plan.epoch, error)
         self.switch(plan)
 
     def switch(self, plan: RoutingPlan) -> None:

@@ -1,4 +1,4 @@
-"""Flips: what has to have arrived before another store leads."""
+"""Flips: what has to have arrived before another store leads, while the bot runs or when it starts."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from collections.abc import Callable, Collection, Iterable
 from typing import Final
 
 from gateway.engine.paths import Paths
-from gateway.errors import MirrorBehindError
+from gateway.errors import MirrorBehindError, StoreError
 from gateway.lanes.lane import Lane
 from gateway.mirror.contract import Mirroring
 
-__all__ = ["hand_over"]
+__all__ = ["arrive", "hand_over"]
 
 _log: Final = logging.getLogger(__name__)
 
@@ -63,6 +63,38 @@ async def hand_over(
             paths.wait_for_mirrors(False)
             for lane in lanes:
                 lane.wait_no_longer()
+
+
+async def arrive(
+    leaders: Iterable[str], names: Iterable[str], mirrors: Mirroring, before: int, seconds: float
+) -> None:
+    """Wait, at the start, until stores that lead have what other ones have noted for them.
+
+    A bot that was stopped or killed may have left that behind, and may begin in another phase. What still lacks after
+    this time is brought while the bot runs, and said loudly: a row that the leading store refuses would keep the bot
+    from ever starting.
+
+    Args:
+        leaders: The stores that lead.
+        names: All stores.
+        mirrors: Knows what is left.
+        before: Only what has a smaller version.
+        seconds: For how long.
+    """
+    pairs = [(name, leader) for leader in sorted(set(leaders)) for name in names if name != leader]
+    for primary, mirror in pairs:
+        try:
+            arrived = await mirrors.drained(primary, mirror, before, seconds)
+        except StoreError as error:
+            _log.warning("%s leads; whether it lacks writes of %s is not known: %s", mirror, primary, error)
+            continue
+        if not arrived:
+            _log.error(
+                "%s leads, but it may lack writes of %s, which reads do not see until they are handed over; see "
+                "`gateway mirror status`",
+                mirror,
+                primary,
+            )
 
 
 async def _drained(pairs: Iterable[tuple[str, str]], mirrors: Mirroring, before: int, seconds: float) -> None:

@@ -7,6 +7,7 @@ thread of the caller's, so that looking through a long journal does not hold up 
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import queue
 import sqlite3
@@ -26,16 +27,25 @@ from gateway.errors import (
     StoreError,
     StoreFullError,
     StoreReadOnlyError,
+    StoreUnavailableError,
 )
 
 __all__ = ["JournalFile"]
 
+_log: Final = logging.getLogger(__name__)
 T = TypeVar("T")
 Work = Callable[[sqlite3.Connection], T]
 
 SCHEMA_VERSION: Final = 1
 _APPLICATION_ID: Final = 0x53474A4C  # "SGJL", so that another program's database is never taken for ours
 _TOGETHER: Final = 256
+_CHECK_SECONDS: Final = 1.0
+"""Seconds between two looks whether the file is still there. SQLite goes on writing one that was deleted."""
+_SHRINK_SECONDS: Final = 60.0
+_FREE_PAGES: Final = 4_096
+"""Unused pages (16 MB) from which on a file is made smaller, once an outage is over."""
+_USED_PAGES: Final = 1_024
+"""Used pages (4 MB) up to which that is so cheap that no write notices."""
 
 _SCHEMA: Final = (
     """CREATE TABLE intents (
@@ -76,6 +86,9 @@ class JournalFile:
         self._thread: threading.Thread | None = None
         self._turn = threading.Lock()
         self._closed = False
+        # Which file the thread has opened, and when to look next whether it is still the one under its name.
+        self._opened_file: tuple[int, int] | None = None
+        self._check_at = self._shrink_at = 0.0
 
     def __repr__(self) -> str:
         return f"<JournalFile {self.path}{' closed' if self._closed else ''}>"
@@ -84,14 +97,25 @@ class JournalFile:
         """Return whether the file is there: without it, nothing was ever noted.
 
         Raises:
-            StoreError: That cannot be told.
+            StoreError: That cannot be told; or it was there, and somebody has taken it away.
         """
+        found, opened = self._identity(), self._opened_file
+        if opened is not None and found != opened:
+            raise StoreUnavailableError(
+                f"{self.path} was moved, deleted or replaced while it was in use. Put it back, or stop the bot, start "
+                "it again and run `gateway copy`, which brings over what the file had noted",
+                backend="journal",
+            )
+        return found is not None
+
+    def _identity(self) -> tuple[int, int] | None:
+        """Return which file is there; None if none is."""
         with self._translated():
             try:
-                self.path.stat()
+                found = self.path.stat()
             except FileNotFoundError:
-                return False
-        return True
+                return None
+        return found.st_dev, found.st_ino
 
     async def read(self, work: Work[T], nothing: T) -> T:
         """Return what a piece of reading finds, or `nothing` while there is no file.
@@ -154,11 +178,16 @@ class JournalFile:
             try:
                 if connection is None and live:
                     connection = self._opened()
+                    self._opened_file = self._identity()
+                if time.monotonic() >= self._check_at:
+                    self.present()
+                    self._check_at = time.monotonic() + _CHECK_SECONDS
             except StoreError as error:
                 _fail(live, error)
                 continue
             if connection is not None and live:
                 self._commit(connection, live)
+                self._shrink(connection)
         if connection is not None:
             connection.close()
 
@@ -190,6 +219,20 @@ class JournalFile:
         else:
             for job, result in zip(jobs, results, strict=True):
                 job.future.set_result(result)
+
+    def _shrink(self, connection: sqlite3.Connection) -> None:
+        """Give back to the disk what a long journal took, once hardly anything of it is left."""
+        if time.monotonic() < self._shrink_at:
+            return
+        self._shrink_at = time.monotonic() + _SHRINK_SECONDS
+        try:
+            (free,) = connection.execute("PRAGMA freelist_count").fetchone()
+            (pages,) = connection.execute("PRAGMA page_count").fetchone()
+            if free >= _FREE_PAGES and pages - free <= _USED_PAGES:
+                connection.execute("VACUUM")
+                connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        except sqlite3.Error as error:  # a reader, or a disk that is full: it is tried again
+            _log.debug("%s stays as large as it is: %s", self.path, error)
 
     def _opened(self) -> sqlite3.Connection:
         """Return a connection to a file that has its schema."""

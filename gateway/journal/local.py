@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import sqlite3
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from gateway.intents import Intent, JournalFacts, Stretch
@@ -33,12 +33,13 @@ _SELECT: Final = """SELECT owner, number, part, kind, key, version, trace FROM i
     ORDER BY owner, number, part LIMIT :limit"""
 _PENDING: Final = _SELECT.format(place="(owner, number) > (:owner, :number)")
 _REST: Final = _SELECT.format(place="owner = :owner AND number = :number AND part > :part")
-_TARGETS: Final = "SELECT DISTINCT target, tenant FROM intents WHERE source = ?"
-_DEPTH: Final = """SELECT count(*) FROM (
-    SELECT 1 FROM intents WHERE source = ? AND target = ? AND tenant = ? LIMIT ?)"""
-_OLDEST: Final = (
-    "SELECT min(version), min(noted_at) FROM intents WHERE source = ? AND target = ? AND tenant = ?"
-)
+# By steps through the key: a search for all that are different would read the whole journal.
+_NEXT_TENANT: Final = "SELECT min(tenant) FROM intents WHERE source = ? AND target = ? AND tenant > ?"
+_NEXT_TARGET: Final = "SELECT min(target) FROM intents WHERE source = ? AND target > ?"
+_NEXT_HEAD: Final = """SELECT owner, version, noted_at FROM intents
+    WHERE source = ? AND target = ? AND tenant = ? AND owner > ? ORDER BY owner, number, part LIMIT 1"""
+_COUNTED: Final = """SELECT count(*), min(version), min(noted_at) FROM (SELECT version, noted_at FROM intents
+    WHERE source = ? AND target = ? AND tenant = ? LIMIT ?)"""
 
 
 class LocalJournal:
@@ -89,7 +90,7 @@ class LocalJournal:
         """
 
         def remove(connection: sqlite3.Connection) -> None:
-            for target, tenant in connection.execute(_TARGETS, (self._source,)).fetchall():
+            for target, tenant in _places(connection, self._source):
                 connection.execute(_DELETE, (self._source, target, tenant, *stretch, self._names))
 
         await self.file.write(remove)
@@ -133,14 +134,35 @@ class LocalJournal:
 
         def look(connection: sqlite3.Connection) -> list[JournalFacts]:
             found = []
-            for target, whose in connection.execute(_TARGETS, (source,)).fetchall():
+            for target, whose in _places(connection, source):
                 if whose == tenant:
-                    (depth,) = connection.execute(_DEPTH, (source, target, tenant, limit)).fetchone()
-                    oldest, since = connection.execute(_OLDEST, (source, target, tenant)).fetchone()
-                    found.append(JournalFacts(target, depth, oldest, since))
+                    place = (source, target, tenant)
+                    depth, *counted = connection.execute(_COUNTED, (*place, limit)).fetchone()
+                    # Those that were counted may not hold the oldest, which is about the first of its owner.
+                    versions, times = zip(counted, *_heads(connection, place), strict=True)
+                    found.append(JournalFacts(target, depth, min(versions), min(times)))
             return found
 
         return await self.file.read(look, [])
+
+
+def _places(connection: sqlite3.Connection, source: str) -> Iterator[tuple[str, str]]:
+    """Yield each mirror and tenant of which there is something."""
+    target = ""
+    while (target := connection.execute(_NEXT_TARGET, (source, target)).fetchone()[0]) is not None:
+        tenant = ""
+        while (
+            tenant := connection.execute(_NEXT_TENANT, (source, target, tenant)).fetchone()[0]
+        ) is not None:
+            yield target, tenant
+
+
+def _heads(connection: sqlite3.Connection, place: tuple[str, str, str]) -> Iterator[tuple[int, int]]:
+    """Yield version and time of each owner's first intent."""
+    owner = ""
+    while (head := connection.execute(_NEXT_HEAD, (*place, owner)).fetchone()) is not None:
+        owner, version, since = head
+        yield version, since
 
 
 def _whole(connection: sqlite3.Connection, asked: Mapping[str, Any]) -> list[tuple[Any, ...]]:

@@ -23,12 +23,19 @@ def notes_of(steps: Sequence[Step], journaling: Journaling) -> list[Note]:
     return found
 
 
-def notes_of_rows(rows: Sequence[Row], journaling: Journaling, at: int) -> Iterator[Note]:
-    """Yield the intents of the rows of one step, given by its index."""
+def notes_of_rows(rows: Sequence[Row], journaling: Journaling, at: int, first: int = 0) -> Iterator[Note]:
+    """Yield the intents of the rows of one step, given by its index.
+
+    Args:
+        rows: What the step stores.
+        journaling: Of its batch.
+        at: Its index.
+        first: The part that the first row is.
+    """
     owner, number = journaling.owner, journaling.first + at
     trace = journaling.traces.get(at, "")
     for target in journaling.targets[at]:
-        for part, row in enumerate(rows):
+        for part, row in enumerate(rows, first):
             yield target, Intent(owner, number, part, row.kind, row.tenant, row.key, row.version, trace)
 
 

@@ -116,17 +116,20 @@ class JournaledStore:
 class _Noting:
     """The `apply` of an update, writing the intents of what it came to before anybody stores that."""
 
-    __slots__ = ("_at", "_journal", "_journaling", "_step")
+    __slots__ = ("_at", "_journal", "_journaling", "_noted", "_step")
 
     def __init__(self, step: Update, journal: Notebook, journaling: Journaling, at: int) -> None:
         self._step = step
         self._journal = journal
         self._journaling = journaling
         self._at = at
+        self._noted = 0
 
     def __call__(self, current: Sequence[Row | None]) -> Sequence[Row]:
         rows = self._step.apply(current)
-        notes = list(notes_of_rows(rows, self._journaling, self._at))
+        # A store may try again, and it may come to other rows: what is noted already is left as it is.
+        notes = list(notes_of_rows(rows, self._journaling, self._at, self._noted))
+        self._noted += len(rows)
         if notes:
             self._journal.note_now(notes)
         return rows

@@ -16,10 +16,14 @@ from gateway.errors import PhaseError
 from gateway.migration.phases import Phase, check_step
 from gateway.routing import KindPlan, RoutingPlan
 
-__all__ = ["ALL_KINDS", "Change", "ControlState", "Decision", "check_move", "pair_of", "resolve"]
+__all__ = ["ALL_KINDS", "FORCED", "Change", "ControlState", "Decision", "check_move", "pair_of", "resolve"]
 
 ALL_KINDS: Final = "*"
 """Stands for every kind; a later decision about one kind goes before it."""
+
+
+FORCED: Final = " (forced: not verified)"
+"""What the reason of a decision ends with that was taken without proof."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +93,12 @@ class ControlState:
         """Return the decision that holds for a kind: its own, or the one for all, if any."""
         return self.decisions.get(kind) or self.decisions.get(ALL_KINDS)
 
+    @property
+    def forced(self) -> bool:
+        """Whether the last decision was taken without proof, as it says."""
+        last = max(self.decisions.values(), key=lambda decision: decision.epoch, default=None)
+        return last is not None and last.why.endswith(FORCED)
+
     def explain(self, kind: str) -> str:
         """Return in words who decided where a kind stands."""
         decision = self.decision(kind)
@@ -116,7 +126,9 @@ def resolve(base: RoutingPlan, state: ControlState) -> RoutingPlan:
     # None wins over STORAGE_PLACES: what lives in one store or both for good is no part of a migration.
     named = {**(base.kinds if everything is None else {}), **plans}
     named |= {name: base.kinds[name] for name in base.placed}
-    return replace(base, default=everything or base.default, kinds=named, epoch=state.epoch)
+    return replace(
+        base, default=everything or base.default, kinds=named, epoch=state.epoch, forced=state.forced
+    )
 
 
 def check_move(current: KindPlan, wanted: KindPlan) -> None:

@@ -151,6 +151,7 @@ class RelayStatus:
         failures: Looks or writes that failed.
         error: What failed last; None if the last look went well.
         claim: What its permission said last.
+        complete: Whether it has gone through all of the journal since it was made, so that it knows what is refused.
     """
 
     relayed: int
@@ -158,6 +159,7 @@ class RelayStatus:
     failures: int
     error: str | None
     claim: Claim
+    complete: bool = True
 
 
 class Claim(StrEnum):
@@ -297,12 +299,13 @@ class Relaying(Protocol):
         """Look now, not at the next poll: the mirror was resumed, say."""
         ...
 
-    async def drain(self, deadline: float, *, before: int | None = None) -> bool:
+    async def drain(self, deadline: float, *, before: int | None = None, politely: bool = False) -> bool:
         """Hand over everything that is in the journal, grace or not; tell whether nothing is left.
 
         Args:
             deadline: Seconds.
             before: Only what has a smaller version; None for all that is there by then.
+            politely: What is another process's to hand over is waited for. Nothing is on its way any more then.
 
         Raises:
             StoreError: The journal could not answer, at the end.

@@ -8,13 +8,14 @@ import logging
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from itertools import permutations
 from pathlib import Path
 from typing import Any, Final
 
 from gateway.backend import Capability
 from gateway.dispatch import Store
-from gateway.errors import GatewayError, JournalFullError, StoreError
+from gateway.errors import GatewayClosedError, GatewayError, JournalFullError, StoreError
 from gateway.journal.file import JournalFile
 from gateway.journal.numbers import Numbers
 from gateway.journal.sink import JournaledStore
@@ -30,7 +31,7 @@ from gateway.mirror.relay import Relay
 from gateway.mirror.watch import Watch
 from gateway.records.kind import KindSpec
 from gateway.records.row import Row
-from gateway.records.version import HybridClock
+from gateway.records.version import COUNTER_BITS, HybridClock, version_at
 from gateway.shadow.awaited import CaughtUp
 from gateway.telemetry import Counters
 
@@ -118,7 +119,8 @@ class Mirrors:
         self.caught_up: CaughtUp = Arrivals(self._watches, self.homes)
         self._to = {target: watch for (_, target), watch in self._watches.items()}
         self._given_up: frozenset[str] = frozenset()
-        self._full = False
+        self._noted: set[str] = set()
+        self._full = self._closed = False
         # How far this gateway may count on until a journal may be full; looked at before every write.
         self._count_from = _NEVER
         self._turned = asyncio.Event()
@@ -139,7 +141,8 @@ class Mirrors:
             self._refused(primary.name, mirror.name, row, error)
 
         relay = Relay(pair, feed, lease, options.relay, refused)
-        return Watch(pair, mirror, home.states, feed, relay, lease, options.bounds)
+        numbers = self.numbers
+        return Watch(pair, mirror, home.states, feed, relay, lease, options.bounds, lambda: numbers.upcoming)
 
     async def start(self) -> None:
         """Look once at what operators decided and what is left from before, then begin to replay and to look on.
@@ -173,8 +176,7 @@ class Mirrors:
         watches = self._watches.values()
         self._given_up = frozenset(watch.pair.target for watch in watches if watch.given_up)
         full = any(watch.full is not None for watch in watches)
-        room = min((self._options.bounds.rows - watch.facts.depth for watch in watches), default=_NEVER)
-        self._count_from = self.numbers.upcoming + max(room, 1)
+        self._count_from = min((watch.count_from for watch in watches), default=_NEVER)
         self._full = full
         turned, self._turned = self._turned, asyncio.Event()
         turned.set()
@@ -206,6 +208,8 @@ class Mirrors:
             full = next((one for one in map(self._to.__getitem__, targets) if one.full is not None), None)
             if full is None:
                 return
+            if self._closed:
+                raise GatewayClosedError("the gateway is closed; nothing was written")
             try:
                 async with asyncio.timeout(end - time.monotonic()):
                     await self._turned.wait()
@@ -218,17 +222,30 @@ class Mirrors:
             if self.numbers.upcoming < self._count_from:
                 return
             for watch in self._watches.values():
-                try:
-                    await watch.count()
-                except GatewayError as error:  # the write itself will find out what is wrong
-                    watch.lost = str(error)
+                await self._recount_one(watch)
             self._draw()
+
+    async def _recount_one(self, watch: Watch) -> None:
+        target = watch.pair.target
+        if target not in self._noted:
+            watch.postpone()  # it got nothing, and its journal may be on a store that hangs
+            return
+        self._noted.discard(target)
+        try:
+            async with asyncio.timeout(_LOOKING):
+                await watch.count()
+        except (GatewayError, TimeoutError) as error:  # the write itself will find out what is wrong
+            watch.lost = str(error) or f"no answer within {_LOOKING:g} s"
+            watch.postpone()
+            self._noted.add(target)
 
     def noted(self, targets: tuple[str, ...]) -> tuple[str, ...]:
         """Return the mirrors whose intents are written; see `Mirroring.noted`."""
+        self._noted.update(targets)
         if not self._given_up:
             return targets
-        return tuple(target for target in targets if target not in self._given_up)
+        # A process that has not heard for long may have missed that intents are written again.
+        return tuple(one for one in targets if one not in self._given_up or not self._to[one].believed)
 
     async def drained(self, primary: str, mirror: str, before: int, deadline: float) -> bool:
         """Hand over what a pair's journal has before a version; see `Mirroring.drained`."""
@@ -242,7 +259,9 @@ class Mirrors:
 
     async def settled(self, primary: str, mirror: str) -> bool:
         """Return once nothing is on its way that the primary had when this was called; see `Mirroring.settled`."""
-        watch, before = self._watches[primary, mirror], self._clock.last + 1
+        # A process that only removes rows has never looked at its clock for a version.
+        now = version_at(datetime.now(UTC)) + (1 << COUNTER_BITS)
+        watch, before = self._watches[primary, mirror], max(self._clock.last + 1, now)
         with contextlib.suppress(StoreError):  # the mirror has it; the journal will be told later
             await watch.feed.flush()
         await watch.relay.settled()
@@ -250,7 +269,7 @@ class Mirrors:
             return True
         if watch.state is not None and watch.state.paused:
             return True  # by everybody: what is left is read from the primary again, once it is not
-        return await watch.relay.drain(_SETTLING, before=before)
+        return await watch.relay.drain(_SETTLING, before=before, politely=True)
 
     async def look(self) -> None:
         """Look now, not within the next second."""
@@ -262,6 +281,8 @@ class Mirrors:
 
     async def close(self) -> None:
         """Stop the relays, let the feeds finish for a while, give leases back. Calling it again does nothing."""
+        self._closed = True
+        self._turned.set()  # who waits for room learns that there will be none
         tasks, self._tasks = self._tasks, []
         for task in tasks:
             task.cancel()
@@ -269,7 +290,6 @@ class Mirrors:
         watches = self._watches.values()
         await asyncio.gather(*(watch.relay.aclose() for watch in watches))
         await asyncio.gather(*(watch.feed.aclose(self._options.closing) for watch in watches))
-        self._turned.set()
         await self._file.close()
 
 

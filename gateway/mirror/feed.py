@@ -8,6 +8,7 @@ does not take, and whatever fails, is in the journal, and the relay gets to it.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import deque
 from collections.abc import Sequence
 from itertools import chain
@@ -24,6 +25,7 @@ from gateway.telemetry import Counters, background, pair_attributes
 
 __all__ = ["Feed"]
 
+_log: Final = logging.getLogger(__name__)
 _STOPPING: Final = 1.0
 """Seconds that a write under way gets to notice that it is cancelled."""
 
@@ -226,6 +228,9 @@ class Feed:
                 closed = GatewayClosedError("the gateway was closed while the mirror was being written")
                 self._fail(self._writing, closed)
                 raise
+            except Exception as error:  # noqa: BLE001 - a feed that dies would leave all to the relay, and waiters alone
+                _log.exception("%r failed, and goes on", self)
+                self._failed(self._writing, StoreError(f"failed with {error!r}", backend=self.target))
             finally:
                 self._pass(self._writing)
                 self._writing = []
@@ -271,13 +276,16 @@ class Feed:
             with background("gateway.mirror.feed", described, chain(*(offer.traces for offer in offers))):
                 refused = await apart(lambda part: persistently(lambda: self._send(part), patience), steps)
         except GatewayError as error:
-            self.failures += 1
-            self._pair.circuit.failed(error)
-            self._fail(offers, error)
-            self._leave(error)
+            self._failed(offers, error)
             return
         self._pair.circuit.succeeded()
         self._succeed(offers, steps, refused)
+
+    def _failed(self, offers: list[_Offer], error: GatewayError) -> None:
+        self.failures += 1
+        self._pair.circuit.failed(error)
+        self._fail(offers, error)
+        self._leave(error)
 
     async def _send(self, steps: Sequence[Step]) -> None:
         if steps:
@@ -318,7 +326,7 @@ class Feed:
         self._offers = deque(kept)
         self._fail(left, error)
         self._rows -= sum(len(offer.steps) for offer in left)
-        if not kept:
+        if not kept and not self._writing:  # what is being written has yet to end, and `_pass` follows it
             self._reached(self._taken)
 
     def _tell(self, offer: _Offer, error: GatewayError | None) -> None:

@@ -56,6 +56,7 @@ class Lease:
         self._clock = clock
         self._answer = Claim.TAKEN
         self._good_until = float("-inf")
+        self._had = False
 
     def __repr__(self) -> str:
         return f"<Lease {self._target} {self._answer.value}>"
@@ -78,7 +79,7 @@ class Lease:
         # The answer is as old as the question.
         began = self._clock()
         if await self._states.change(self._target, take) is not None:
-            self._answer = Claim.GRANTED
+            self._answer, self._had = Claim.GRANTED, True
         else:
             self._answer = Claim.PAUSED if seen and seen[0].paused else Claim.TAKEN
         self._good_until = began + (_RENEW if self.held else _ASK)
@@ -89,11 +90,14 @@ class Lease:
         mine = state.relay_owner == self._owner
         if state.paused != (self._answer is Claim.PAUSED) or mine != self.held:
             self._good_until = float("-inf")
+        if self.held and not mine:
+            self._answer = Claim.TAKEN  # whoever has it now speaks for the mirror, not this process
 
     async def release(self) -> None:
         """Let go of the lease, if it is this process's; see `Permission.release`."""
-        held, self._answer, self._good_until = self.held, Claim.TAKEN, float("-inf")
-        if not held:
+        had, self._had = self._had, False
+        self._answer, self._good_until = Claim.TAKEN, float("-inf")
+        if not had:
             return
         try:
             await self._states.change(self._target, lambda state: released(state, self._owner))

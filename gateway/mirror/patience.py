@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from itertools import groupby
+from operator import attrgetter
 from typing import Final
 
 from gateway.intents import Intent
@@ -14,6 +15,9 @@ __all__ = ["LONGEST", "Patience"]
 LONGEST: Final = 600.0
 """Seconds after which a refused row is tried again, at the latest."""
 _MISSING: Final = 100_000
+# A backlog of a million goes through here, while the loop has callers to serve.
+_number_of: Final = attrgetter("owner", "number")
+_version_of: Final = attrgetter("version")
 
 
 class Patience:
@@ -63,8 +67,9 @@ class Patience:
         chosen: list[Intent] = []
         spans = iter(held)
         span = next(spans, None)
-        for number, parts in groupby(page, lambda one: (one.owner, one.number)):
-            if number in self._refused or number in self._missing:
+        known = bool(self._refused or self._missing)
+        for number, parts in groupby(page, _number_of):
+            if known and (number in self._refused or number in self._missing):
                 self._seen.add(number)
             if number[0] == owner:
                 while span is not None and span[1] < number[1]:
@@ -72,9 +77,9 @@ class Patience:
                 if span is not None and span[0] <= number[1]:
                     continue
             whole = list(parts)
-            if before is not None and any(one.version >= before for one in whole):
+            if before is not None and max(map(_version_of, whole)) >= before:
                 continue
-            if not self._later(number, now):
+            if not known or not self._later(number, now):
                 chosen += whole
         return chosen
 
@@ -103,6 +108,17 @@ class Patience:
             if now - self._missing.setdefault(number, now) >= self._seconds:
                 gone.add(number)
         return gone
+
+    def forget(self, numbers: Iterable[Number]) -> None:
+        """Forget intents that are done."""
+        for number in numbers:
+            self._refused.pop(number, None)
+            self._missing.pop(number, None)
+
+    def clear(self) -> None:
+        """Forget all of them: the journal has nothing."""
+        self._refused.clear()
+        self._missing.clear()
 
     def begin(self) -> None:
         """Begin to go through the journal from its start."""

@@ -25,6 +25,7 @@ __all__ = ["Relay"]
 
 _log: Final = logging.getLogger(__name__)
 _ELSEWHERE: Final = 0.02
+_SELDOM: Final = 0.5
 
 
 class Relay:
@@ -60,6 +61,7 @@ class Relay:
         self._error: str | None = None
         self._failures = 0
         self._relayed = 0
+        self._complete = False
 
     def __repr__(self) -> str:
         return f"<Relay {self._pair.primary.name}->{self._pair.target} relayed={self._relayed} {self._pair.circuit}>"
@@ -77,7 +79,9 @@ class Relay:
     def status(self) -> RelayStatus:
         """Return what it is at; see `Relaying.status`."""
         refused = self._patience.refused
-        return RelayStatus(self._relayed, refused, self._failures, self._error, self._claim)
+        return RelayStatus(
+            self._relayed, refused, self._failures, self._error, self._claim, complete=self._complete
+        )
 
     async def aclose(self) -> None:
         """Stop at once; see `Relaying.aclose`."""
@@ -93,18 +97,20 @@ class Relay:
         if batches:
             await asyncio.wait(batches)
 
-    async def drain(self, deadline: float, *, before: int | None = None) -> bool:
+    async def drain(self, deadline: float, *, before: int | None = None, politely: bool = False) -> bool:
         """Hand over everything that is in the journal; see `Relaying.drain`."""
+        rest = _ELSEWHERE
         try:
             async with asyncio.timeout(deadline):
-                while not await self._drained(before):
-                    await self._rest(max(self._pair.circuit.pause, _ELSEWHERE))
+                while not await self._drained(before, politely=politely):
+                    await self._rest(max(self._pair.circuit.pause, rest))
+                    rest = min(_SELDOM, 1.5 * rest)  # a refused row may be all that is left, for hours
         except TimeoutError:
             return False
         return True
 
-    async def _drained(self, before: int | None) -> bool:
-        """Try once to hand over what is left, whoever's turn it is: two at once do no harm."""
+    async def _drained(self, before: int | None, *, politely: bool) -> bool:
+        """Try once to hand over what is left; unless politely, whoever's turn it is, since two at once do no harm."""
         pair = self._pair
         if await self._is_empty(before):
             return True
@@ -113,6 +119,10 @@ class Relay:
                 await self._feed.flush()
             if await self._is_empty(before):
                 return True
+        if politely:
+            with contextlib.suppress(StoreError):
+                await self._round(self._aged(), leased=True)
+            return await self._is_empty(before)
         self._claim = await self._permission.claim()
         if self._claim is not Claim.PAUSED:
             with contextlib.suppress(StoreError):  # noted, and the circuit knows how long to wait
@@ -168,6 +178,9 @@ class Relay:
         pair = self._pair
         limit = self._patience.refused + 1
         found = await pair.journal.pending(pair.target, pair.tenant, limit, before=before)
+        if not found:
+            self._patience.clear()
+            self._complete = True
         return bool(found) and not (before is not None and self._patience.waits(found, time.monotonic()))
 
     async def _may(self) -> bool:
@@ -195,6 +208,7 @@ class Relay:
                 if page.last is None:
                     break
             self._patience.end()
+            self._complete = True
         finally:
             reading.cancel()
             await asyncio.gather(reading, return_exceptions=True)
@@ -231,6 +245,7 @@ class Relay:
             else:
                 undone |= result
         done = [number for one in intents if (number := (one.owner, one.number)) not in undone]
+        self._patience.forget(done)
         if failure is not None:
             await self._acknowledge(done)
             raise failure

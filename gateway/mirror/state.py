@@ -16,6 +16,7 @@ from gateway.records.types import TEXT_LENGTH
 
 __all__ = [
     "LEASE",
+    "SETTLED",
     "behind",
     "claimed",
     "claims",

@@ -8,7 +8,8 @@ from typing import Any
 
 from gateway.errors import GatewayError
 from gateway.intents import JournalFacts
-from gateway.mirror.bounds import Bounds, age_of, age_text, excess
+from gateway.mirror.bounds import Bounds, age_of, age_text
+from gateway.mirror.fullness import fullness
 from gateway.mirror.homes import Home
 from gateway.mirror.state import behind, claims
 from gateway.records.mirroring import MirrorState
@@ -32,6 +33,7 @@ class Standing:
         at: When this was looked at.
         full: By what the journal has reached its bound; None while it has not.
         limit: Up to how many changes were counted.
+        strays: What waits in the same journal for stores that are not configured.
     """
 
     primary: str
@@ -42,6 +44,7 @@ class Standing:
     at: datetime
     full: str | None = None
     limit: int = 0
+    strays: tuple[JournalFacts, ...] = ()
 
     @property
     def age(self) -> timedelta:
@@ -67,6 +70,12 @@ class Standing:
             found += _state_problems(self, state)
         if self.full is not None:
             found.append(f"the journal is full: {self.full}")
+        for one in self.strays:
+            found.append(
+                f"{one.depth:,} changes wait for {one.target}, which STORAGE_BACKENDS does not name, and nobody hands "
+                f"them over. If {self.mirror} is that store, give it its name back, or run `gateway copy --from "
+                f"{self.primary} --to {self.mirror}`; then, or if it is gone, run `gateway mirror forget {one.target}`"
+            )
         return tuple(found)
 
     def described(self) -> dict[str, Any]:
@@ -104,11 +113,12 @@ async def survey(home: Home, primary: str, mirror: str, tenant: str, bounds: Bou
     try:
         state = await home.states.read(mirror)
         found = await home.journal.facts(tenant, bounds.rows)
+        facts = next((one for one in found if one.target == mirror), JournalFacts(mirror, 0, None))
+        full = await fullness(home.journal, tenant, facts, state.refused, bounds, now)
     except GatewayError as error:
         return unknown(primary, mirror, str(error))
-    facts = next((one for one in found if one.target == mirror), JournalFacts(mirror, 0, None))
-    full = excess(facts, bounds, now) if facts.depth else None
-    return Standing(primary, mirror, facts, state, None, now, full, bounds.rows)
+    strays = tuple(one for one in found if one.target not in {primary, mirror})
+    return Standing(primary, mirror, facts, state, None, now, full, bounds.rows, strays)
 
 
 def unknown(primary: str, mirror: str, why: str) -> Standing:

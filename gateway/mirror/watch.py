@@ -16,11 +16,12 @@ from typing import Any, Final
 from gateway.dispatch import Store
 from gateway.errors import GatewayError, StoreUnavailableError
 from gateway.intents import JournalFacts, stretches_of
-from gateway.mirror.bounds import Bounds, JournalPolicy, age_of, excess
+from gateway.mirror.bounds import Bounds, JournalPolicy, age_of
 from gateway.mirror.contract import Feeding, Pair, Relaying
+from gateway.mirror.fullness import fullness
 from gateway.mirror.homes import States
 from gateway.mirror.lease import Lease
-from gateway.mirror.state import reported, resumed_intents, suspended
+from gateway.mirror.state import SETTLED, reported, resumed_intents, suspended
 from gateway.records.mirroring import MirrorState
 from gateway.records.version import version_at
 
@@ -28,6 +29,7 @@ __all__ = ["Watch"]
 
 _log: Final = logging.getLogger(__name__)
 _SHARE: Final = 20
+_STEPS: Final = 100
 _DROPPED: Final = 5_000
 _DROPPING: Final = 0.5
 _HEALTH: Final = 2.0
@@ -44,11 +46,13 @@ class Watch:
         relay: The pair's.
         lease: The relay's permission.
         bounds: How much may wait.
+        upcoming: The number that this gateway will give to its next step.
 
     Attributes:
         state: The mirror's state when it was last read; None before that.
         facts: What waited when it was last counted.
         full: Why nothing more may be written; None while there is room, and where the policy is not to block.
+        count_from: By which number this gateway alone may have filled the journal since it was counted.
         lost: Why the state, or the journal, could not be read last; None if it could.
     """
 
@@ -61,6 +65,7 @@ class Watch:
         relay: Relaying,
         lease: Lease,
         bounds: Bounds,
+        upcoming: Callable[[], int] = lambda: 0,
     ) -> None:
         self.pair = pair
         self.feed = feed
@@ -73,8 +78,10 @@ class Watch:
         self._states = states
         self._lease = lease
         self._bounds = bounds
+        self._upcoming = upcoming
+        self.count_from = upcoming() + bounds.rows
         self._left = -1
-        self._count_at = float("-inf")
+        self._count_at = self._known_at = float("-inf")
         self._clock: Callable[[], float] = asyncio.get_running_loop().time
 
     def __repr__(self) -> str:
@@ -85,10 +92,17 @@ class Watch:
         """Whether intents are not written, by policy."""
         return self.state is not None and self.state.suspended
 
+    @property
+    def believed(self) -> bool:
+        """Whether what is known of the state is fresh enough to go by, where going wrong would lose something."""
+        return self._clock() - self._known_at < SETTLED.total_seconds() / 2
+
     async def look(self) -> None:
         """Look once. What cannot be read is tried again at the next look, and what was known holds until then."""
+        asked = self._clock()
         try:
             self._adopt(await self._states.read(self.pair.target))
+            self._known_at = asked
             if self._worth_counting():
                 await self.count()
             if self.given_up:
@@ -133,13 +147,16 @@ class Watch:
         Raises:
             StoreError: The journal could not answer.
         """
-        began = self._clock()
+        began, first = self._clock(), self._upcoming()
         target, bounds = self.pair.target, self._bounds
-        found = await self.pair.journal.facts(self.pair.tenant, bounds.rows)
+        journal, tenant = self.pair.journal, self.pair.tenant
+        found = await journal.facts(tenant, bounds.rows)
+        self.facts = next((one for one in found if one.target == target), JournalFacts(target, 0, None))
+        reason = await fullness(journal, tenant, self.facts, self._refused, bounds, datetime.now(UTC))
         took = self._clock() - began
         self._count_at = self._clock() + _SHARE * took
-        self.facts = next((one for one in found if one.target == target), JournalFacts(target, 0, None))
-        reason = excess(self.facts, bounds, datetime.now(UTC))
+        # Not for every few rows: near the bound, counting takes longest.
+        self.count_from = first + max(bounds.rows - self.facts.depth, bounds.rows // _STEPS, 1)
         if bounds.policy is JournalPolicy.DEGRADE:
             self.full = None
             if reason is not None and not self.given_up:
@@ -150,6 +167,10 @@ class Watch:
         elif reason is None and self.full is not None:
             _log.warning("%s: there is room in the journal again", target)
         self.full = reason
+
+    def postpone(self) -> None:
+        """Take it that there is room for some time, without counting."""
+        self.count_from = self._upcoming() + max(self._bounds.rows // _STEPS, 1)
 
     async def _give_up(self, reason: str) -> None:
         """Write no more intents for the mirror, in every process, and leave the mark that it lacks something."""
@@ -212,6 +233,14 @@ class Watch:
             circuit.failed(StoreUnavailableError(circuit.contact.error or "no answer", backend=""))
 
     @property
+    def _refused(self) -> int:
+        """How many changes the mirror refuses; what was found before counts until the relay has seen all there are."""
+        status, known = self.relay.status(), 0 if self.state is None else self.state.refused
+        if not self._lease.held:
+            return known
+        return status.refused if status.complete else max(status.refused, known)
+
+    @property
     def _is_paused(self) -> bool:
         return self.state is not None and self.state.paused
 
@@ -230,7 +259,7 @@ class Watch:
         told = {
             "circuit": contact.state.value,
             "error": contact.error or "",
-            "refused": self.relay.status().refused,
+            "refused": self._refused,
             "now": datetime.now(UTC),
         }
         report: Callable[[MirrorState], MirrorState | None] = partial(reported, **told)  # type: ignore[arg-type] # as named
@@ -244,6 +273,7 @@ class Watch:
             "primary": self.pair.primary.name,
             "mirror": self.pair.target,
             "depth": self.facts.depth,
+            "limit": self._bounds.rows,
             "oldest_seconds": round(age_of(self.facts, datetime.now(UTC)).total_seconds(), 3),
             "circuit": feed.circuit,
             "paused": feed.paused,

@@ -104,6 +104,27 @@ async def test_the_bot_starts_and_the_mirror_gets_what_it_missed(tmp_path: Path,
         assert (await gateway.health()).ok
 
 
+async def _summary(gateway: Gateway, word: str) -> str:
+    """Return what the absent store says of its health, once a word is in it."""
+    async with asyncio.timeout(30):
+        while True:
+            summary = (await gateway.health()).backends["absent"].summary
+            if word in summary:
+                return summary
+            await asyncio.sleep(0.02)
+
+
+@pytest.mark.anyio
+async def test_an_error_of_the_plugins_own_does_not_end_the_attempts(tmp_path: Path) -> None:
+    """The mirror is opened once it can be, whatever opening failed with before; what it says hides passwords."""
+    absent = Absent()
+    async with opened(absent, tmp_path) as gateway:
+        absent.error = OSError("no route to db://bot:secret@host/x")
+        assert "secret" not in await _summary(gateway, "no route")
+        absent.error = None
+        await _summary(gateway, "in memory")
+
+
 @pytest.mark.anyio
 @pytest.mark.parametrize(
     "settings",

@@ -14,7 +14,7 @@ import pytest
 
 from gateway.backend import WriteBatch
 from gateway.dispatch import Store
-from gateway.errors import JournalFullError, StoreUnavailableError
+from gateway.errors import GatewayClosedError, JournalFullError, StoreUnavailableError
 from gateway.intents import Journaling
 from gateway.mirror.bounds import Bounds, JournalPolicy
 from gateway.mirror.facade import MirrorOptions, Mirrors
@@ -53,7 +53,7 @@ class Two:
             self.stamper.clock,
             self.path / "journal.db",
             lambda *refused: self.refused.append(refused),
-            MirrorOptions(bounds or Bounds(), wait=0.2, look=0.02, closing=0.2, **options),
+            MirrorOptions(bounds or Bounds(), **{"wait": 0.2, "look": 0.02, "closing": 0.2, **options}),
         )
         self.made.append(made)
         return made
@@ -148,6 +148,22 @@ async def test_a_full_journal_blocks_and_then_refuses(two: Two) -> None:
     assert await mirrors.drained("a", "b", 2**62, 5)
     await until(lambda: not mirrors.crowded)
     await mirrors.admit(("b",))
+
+
+@pytest.mark.anyio
+@pytest.mark.timeout(60)
+async def test_closing_sends_away_who_waits_for_room(two: Two) -> None:
+    """Writes that wait while the journal is full end when the gateway closes, and closing does not wait for them."""
+    mirrors = two.mirrors(Bounds(rows=5), feed=_nothing_fed(), wait=30.0)
+    await mirrors.start()
+    await two.write(mirrors, 6, hand_on=False)
+    waiting = [asyncio.ensure_future(mirrors.admit(("b",))) for _ in range(3)]
+    await until(lambda: mirrors.status()[0]["full"] is not None)
+    assert not any(one.done() for one in waiting)
+    await mirrors.close()
+    for one in waiting:
+        with pytest.raises(GatewayClosedError, match="nothing was written"):
+            await one
 
 
 async def admitted(mirrors: Mirrors) -> None:

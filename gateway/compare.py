@@ -34,6 +34,8 @@ REDACTED: Final = "(redacted)"
 """Stands for a value that the kind declares private."""
 
 _SHOWN: Final = 200
+_BEFORE: Final = 40
+"""Characters shown before the first one that differs, of texts too long to be shown whole."""
 
 
 class Outcome(StrEnum):
@@ -168,6 +170,25 @@ def _shown(kind: KindSpec, name: str, value: Value) -> Value:
     return value
 
 
+def _shown_pair(kind: KindSpec, name: str, left: Value, right: Value) -> tuple[Value, Value]:
+    """Return two values that differ, fit to be shown; of long texts the part in which they do."""
+    if isinstance(left, str) and isinstance(right, str) and name not in kind.comparison.redact:
+        pairs = zip(left, right, strict=False)
+        at = next(
+            (at for at, (mine, theirs) in enumerate(pairs) if mine != theirs), min(len(left), len(right))
+        )
+        start = at - _BEFORE
+        if start > 0 and max(len(left), len(right)) > _SHOWN:
+            return _part(left, start), _part(right, start)
+    return _shown(kind, name, left), _shown(kind, name, right)
+
+
+def _part(text: str, start: int) -> str:
+    end = start + _SHOWN
+    rest = f"... ({len(text)} characters)" if len(text) > end else ""
+    return f"[from character {start + 1}] {text[start:end]}{rest}"
+
+
 def compare_rows(kind: KindSpec, left: Row | None, right: Row | None) -> RowComparison:
     """Compare the rows that two stores hold under one key.
 
@@ -240,7 +261,7 @@ def _differences(kind: KindSpec, left: Sequence[Value], right: Sequence[Value]) 
     """Return the fields whose values differ under the kind's rules, with values fit to be shown."""
     rules = kind.comparison
     return [
-        FieldDifference(spec.name, _shown(kind, spec.name, mine), _shown(kind, spec.name, theirs))
+        FieldDifference(spec.name, *_shown_pair(kind, spec.name, mine, theirs))
         for spec, mine, theirs in zip(kind.fields, left, right, strict=True)
         if spec.name not in rules.ignore and not _same(mine, theirs, rules.tolerance.get(spec.name))
     ]

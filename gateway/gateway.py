@@ -6,7 +6,7 @@ import asyncio
 import logging
 from collections.abc import Iterable, Mapping
 from contextlib import AsyncExitStack
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
@@ -25,6 +25,7 @@ from gateway.divergences.alerts import Alerts
 from gateway.divergences.log import DivergenceLog
 from gateway.divergences.traces import WriteTraces
 from gateway.engine.engine import Engine
+from gateway.engine.flip import arrive
 from gateway.gauges import gauges_of
 from gateway.guard import refuse
 from gateway.lanes.outcomes import LaneOptions
@@ -35,7 +36,7 @@ from gateway.mirror.bounds import Bounds
 from gateway.mirror.facade import MirrorOptions, Mirrors
 from gateway.mirror.refusals import refused_row
 from gateway.records.stamp import Stamper
-from gateway.records.version import HybridClock
+from gateway.records.version import HybridClock, version_at
 from gateway.registry import discover
 from gateway.routing import RoutingPlan
 from gateway.settings import GatewaySettings
@@ -46,6 +47,8 @@ from gateway.telemetry import Counters, Telemetry, TelemetryOptions, operations_
 __all__ = ["Gateway"]
 
 _log = logging.getLogger(__name__)
+_ARRIVING: Final = 10.0
+"""Seconds for which a start waits for what a store that leads has yet to get."""
 
 
 class Gateway(BotCalls):
@@ -155,14 +158,15 @@ class Gateway(BotCalls):
         self._follower = PlanFollower(
             control, configuration.plan, settings.control_poll, self._follow, counters=self.counters
         )
-        plan = await self._follower.start()
+        await self._follower.start()
         closers.push_async_callback(self._follower.aclose)
         stamper = Stamper(settings.tenant, HybridClock(timedelta(seconds=settings.clock_max_ahead)))
         await self._open_cache(closers, stores, stamper.clock)
         self._mirrors = await self._open_mirrors(closers, stores, stamper, divergences)
+        # Not the plan that it began with: opening takes time, in which another one may have come.
         self._engine = engine = Engine(
             {store.name: store for store in stores.stores},
-            plan,
+            self._follower.plan,
             stamper,
             LaneOptions(
                 settings.lane_rows, settings.batch_rows, settings.lane_policy, settings.retry_seconds
@@ -236,6 +240,9 @@ class Gateway(BotCalls):
         if self._shadow is not None:
             self._shadow.watch(mirrors.caught_up)
         await mirrors.start()
+        plan = self.configuration.plan if self._follower is None else self._follower.plan
+        leaders = {route.primary for kind in self._kinds if not kind.local for route in plan.routes(kind)}
+        await arrive(leaders, plan.backends, mirrors, version_at(datetime.now(UTC)), _ARRIVING)
         return mirrors
 
     async def _open_cache(self, closers: AsyncExitStack, stores: StoreSet, clock: HybridClock) -> None:

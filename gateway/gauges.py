@@ -40,6 +40,7 @@ def _of_mirror(status: Mapping[str, Any]) -> Iterator[Gauge]:
     incomplete = status["suspended"] or status["behind_since"] is not None
     found = {
         "gateway.journal.depth": status["depth"],
+        "gateway.journal.limit": status["limit"],
         "gateway.journal.age": age,
         "gateway.mirror.queue": feed["waiting"],
         "gateway.mirror.lag": max(age, feed["lag"]),

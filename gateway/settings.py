@@ -247,8 +247,9 @@ class GatewaySettings(BaseSettings):
     telemetry_seconds: Seconds = Field(
         default=15.0, description="Seconds between two exports of metrics to the collector."
     )
-    telemetry_service: str = Field(
-        default="storage-gateway", description="Name of the service, as the collector is told."
+    telemetry_service: str | None = Field(
+        default=None,
+        description="Name of the service, as the collector is told. Unset means OTEL_SERVICE_NAME, or storage-gateway.",
     )
     telemetry_host: str = Field(
         default="127.0.0.1", description="Address at which the page for Prometheus is served."

@@ -40,6 +40,7 @@ _STYLES: Final = {
     "warn": "yellow",
     "fail": "bold red",
     "no": "bold red",
+    "behind": "yellow",
     "paused": "yellow",
     "full": "bold red",
     "needs a copy": "bold red",

@@ -7,13 +7,14 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from gateway.compare import Outcome
 from gateway.demo.proof import AckProof, TotalsProof
 from gateway.demo.status import BotStatus
 from gateway.migration.verify import VerifyReport
 
 __all__ = ["Ledger"]
 
-OUTCOMES: Final = ("match", "lagging", "diverged", "failed", "timed_out")
+OUTCOMES: Final = tuple(outcome.value for outcome in Outcome)
 
 
 @dataclass

@@ -92,6 +92,8 @@ def divergence_of(
 ) -> Divergence:
     """Return the divergence that a comparison found, the primary's row on its left, seen now."""
     reason = found.reason.value if found.reason else "listed in another order"
+    # Whoever reads this knows stores by their names, and of no left and right.
+    reason = reason.replace("on the left", f"in {primary}").replace("on the right", f"in {shadow}")
     if subject == _LISTING:
         reason = f"{reason}, in a listing; by its key, both have it"
     made = _made(found.kind, found.key, found.fields, tenant, (primary, shadow), subject)

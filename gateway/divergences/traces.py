@@ -24,7 +24,7 @@ from gateway.records.digest import digest_of
 from gateway.records.row import Key, Row
 from gateway.telemetry import divergence_span, traceparent, tracing
 
-__all__ = ["WriteTraces"]
+__all__ = ["WriteTraces", "traces_of"]
 
 _log: Final = logging.getLogger(__name__)
 _TABLE: Final = (
@@ -125,21 +125,42 @@ class WriteTraces:
                     "DELETE FROM write_traces WHERE id <= (SELECT max(id) FROM write_traces) - ?",
                     (self._kept,),
                 )
-        return self._found(wanted) if wanted else {}
-
-    def _found(self, wanted: set[int]) -> dict[int, str]:
-        with self._file.reading() as connection:
-            if connection is None or not _has_table(connection):
-                return {}
-            query = "SELECT trace FROM write_traces WHERE mark = ? ORDER BY id DESC LIMIT 1"
-            found = ((mark, connection.execute(query, (mark,)).fetchone()) for mark in wanted)
-            return {mark: row[0] for mark, row in found if row is not None}
+        return _found(self._file, wanted) if wanted else {}
 
     async def aclose(self) -> None:
         """Write what waits, and stop."""
         self._closing.set()
         if self._task is not None:
             await self._task
+
+
+def traces_of(file: ControlFile, divergence: Divergence) -> dict[str, str]:
+    """Return the `traceparent` of the writes that made the rows, by store, as far as they were traced and are kept.
+
+    Args:
+        file: The control store's file, which is read: call this in a thread from an event loop.
+        divergence: Whose rows.
+
+    Raises:
+        ConfigurationError: The control store cannot be read.
+    """
+    held = zip((divergence.primary, divergence.shadow), divergence.versions, strict=True)
+    marks = {
+        store: _mark(divergence.kind, divergence.key, version)
+        for store, version in held
+        if version is not None
+    }
+    known = _found(file, set(marks.values()))
+    return {store: known[mark] for store, mark in marks.items() if mark in known}
+
+
+def _found(file: ControlFile, wanted: set[int]) -> dict[int, str]:
+    with file.reading() as connection:
+        if connection is None or not _has_table(connection):
+            return {}
+        query = "SELECT trace FROM write_traces WHERE mark = ? ORDER BY id DESC LIMIT 1"
+        found = ((mark, connection.execute(query, (mark,)).fetchone()) for mark in wanted)
+        return {mark: row[0] for mark, row in found if row is not None}
 
 
 def _rows_of(step: Step) -> Iterator[Row]:
@@ -165,10 +186,13 @@ def _marks(divergence: Divergence) -> list[int]:
 
 
 def _make_span(divergence: Divergence, links: Sequence[str]) -> None:
+    # Why a mirror refuses a row may quote what is in it.
+    refused = divergence.subject == "refusal"
     divergence_span(
         divergence.kind,
         divergence.key,
-        reason=divergence.reason,
+        identity=divergence.identity,
+        reason="refused by the mirror" if refused else divergence.reason,
         fields=[one.field for one in divergence.differences],
         versions=divergence.versions,
         stores=(divergence.primary, divergence.shadow),

@@ -150,6 +150,9 @@ _KNOWN: Final = (
     Metric("gateway.lane.depth", _GAUGE, "{row}", "Rows in the write queue of a store.", (STORE,)),
     Metric("gateway.buffer.depth", _GAUGE, "{row}", "Rows in the snapshot buffer."),
     Metric("gateway.journal.depth", _GAUGE, "{intent}", "Changes that wait for a mirror.", _PAIR),
+    Metric(
+        "gateway.journal.limit", _GAUGE, "{intent}", "How many may wait before the policy applies.", _PAIR
+    ),
     Metric("gateway.journal.age", _GAUGE, "s", "Age of the oldest of them.", _PAIR),
     Metric("gateway.mirror.queue", _GAUGE, "{row}", "Rows on their way to a mirror.", _PAIR),
     Metric("gateway.mirror.lag", _GAUGE, "s", "How far a mirror is behind its primary.", _PAIR),

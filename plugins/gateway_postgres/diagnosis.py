@@ -128,7 +128,7 @@ def _encryption(subject: str, login: Login) -> Finding:
 
 
 def _pooler(subject: str, login: Login, size: PoolSize) -> Finding:
-    most = size.total + 1
+    most = size.most
     place = "behind a pooler" if login.pooled else "straight to the server"
     sentence = f"{place}; each process takes up to {most} connections"
     if login.limit is None or login.pooled:
@@ -206,7 +206,7 @@ def _connections(subject: str, upkeep: Upkeep, size: PoolSize) -> Iterator[Findi
     if upkeep.connections is None or upkeep.allowed is None:
         yield _unseen(name)
         return
-    most = size.total + 1
+    most = size.most
     room = max(0, upkeep.allowed - upkeep.connections) // most
     sentence = f"{upkeep.connections} of {upkeep.allowed} are in use; there is room for {room} more processes of {most}"
     if upkeep.connections > CROWDED * upkeep.allowed:

@@ -11,7 +11,7 @@ __all__ = ["PROFILES", "PoolSize", "profile_of", "size_of"]
 
 @dataclass(frozen=True, slots=True)
 class PoolSize:
-    """How many connections may read at once; one more writes.
+    """How many connections may read at once; one more writes, and one removes intents where there is a mirror.
 
     Attributes:
         kept: Kept open when idle, the writing one included if this is not 0.
@@ -25,6 +25,11 @@ class PoolSize:
     def total(self) -> int:
         """How many may read at once."""
         return self.kept + self.extra
+
+    @property
+    def most(self) -> int:
+        """How many one process may take."""
+        return self.total + 2
 
 
 PROFILES: Final[Mapping[str, PoolSize]] = {

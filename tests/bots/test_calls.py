@@ -14,6 +14,7 @@ from gateway import Alert, Gateway, InvalidRecordError, OrderBookSnapshot, Posit
 from gateway.backend import Capability, Summarize
 from gateway.errors import CapabilityError, GatewayClosedError, UnknownKindError
 from gateway.records import ORDER_BOOK_SNAPSHOTS, Candle, ClosedPosition, DailyStats, Event
+from tests.mirrors import drained
 
 pytestmark = pytest.mark.anyio
 NOW = datetime(2026, 3, 12, 11, 6, 41, 532199, tzinfo=UTC)
@@ -209,6 +210,8 @@ async def test_purge_removes_by_age_everywhere(gateway: Gateway) -> None:
             await gateway.purge("order_book_snapshots")
         left = 4
     assert len(await gateway.get_snapshots("c")) == left
+    if gateway.engine.mirrors is not None:
+        await drained(gateway)
     for store in stores:
         (group,) = await store.summarize(Summarize(ORDER_BOOK_SNAPSHOTS, gateway.engine.stamper.tenant))
         assert group.rows == left

@@ -67,7 +67,8 @@ async def _scraped(port: int) -> dict[str, dict[tuple[tuple[str, str], ...], flo
 async def test_prometheus_scrapes_what_was_done(tmp_path: Path) -> None:
     """Calls, calls to stores, rows, errors, queues and mirrors are on the page, and gone when the gateway is."""
     port = _free_port()
-    async with _gateway(tmp_path, telemetry="prometheus", telemetry_port=port) as gateway:
+    settings: dict[str, Any] = {"telemetry": "prometheus", "telemetry_port": port, "journal_rows": 1_234}
+    async with _gateway(tmp_path, **settings) as gateway:
         for _ in range(3):
             await gateway.insert_trade(**TRADE)
         with pytest.raises(GatewayError):
@@ -90,6 +91,7 @@ async def test_prometheus_scrapes_what_was_done(tmp_path: Path) -> None:
         assert found["db_client_operation_duration_seconds_sum"][write] > 0
         assert found["gateway_batch_rows_sum"][(("gateway_store", "new"),)] >= 3
         assert found["gateway_mirror_up"][pair] == 1
+        assert found["gateway_journal_limit"][pair] == 1_234
         assert found["gateway_mirror_lag_seconds"][pair] > 0
         assert found["gateway_lane_depth"][(("gateway_store", "old"),)] == 0
     with pytest.raises(OSError, match="refused"):
@@ -187,6 +189,34 @@ def _collector() -> Iterator[tuple[str, _Receiver]]:
         server.shutdown()
         server.server_close()
         thread.join()
+
+
+@pytest.mark.parametrize(
+    ("variables", "given", "name"),
+    [
+        ({}, {}, "storage-gateway"),
+        ({"OTEL_SERVICE_NAME": "ours"}, {}, "ours"),
+        ({"OTEL_RESOURCE_ATTRIBUTES": "service.name=theirs"}, {}, "theirs"),
+        ({"OTEL_SERVICE_NAME": "ours"}, {"telemetry_service": "bot-7"}, "bot-7"),
+    ],
+)
+async def test_the_service_is_named_by_whoever_named_it(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    variables: dict[str, str],
+    given: dict[str, str],
+    name: str,
+) -> None:
+    """OpenTelemetry's own variables name it where the gateway's does not."""
+    for variable in ("OTEL_SERVICE_NAME", "OTEL_RESOURCE_ATTRIBUTES"):
+        monkeypatch.delenv(variable, raising=False)
+    for variable, value in {"OTEL_EXPORTER_OTLP_COMPRESSION": "none", **variables}.items():
+        monkeypatch.setenv(variable, value)
+    options: dict[str, Any] = {"telemetry": "otlp", "telemetry_sample": 1, **given}
+    with _collector() as (url, receiver):
+        async with _gateway(tmp_path, telemetry_endpoint=url, **options) as gateway:
+            await gateway.insert_trade(**TRADE)
+    assert {service for service, _ in receiver.spans} == {name}
 
 
 async def test_a_collector_gets_traces_and_metrics(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,7 +14,13 @@ from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from gateway import Gateway, SyncGateway
+from gateway.divergences.divergence import refusal_of
+from gateway.divergences.store import DivergenceStore
+from gateway.divergences.traces import WriteTraces, traces_of
 from gateway.errors import GatewayError
+from gateway.migration.control_file import ControlFile
+from gateway.records import TRADES
+from gateway.records.stamp import DEFAULT_TENANT
 from gateway.records.version import MAX_VERSION
 from tests.children import children
 from tests.tracing import bots_span, linked_ids, named, recorded_spans, trace_ids
@@ -211,8 +217,28 @@ async def test_a_divergence_is_linked_to_the_write_of_another_process(
     (found,) = named(exporter, "gateway.divergence")
     (look,), (inquiry,) = named(exporter, "look"), named(exporter, "gateway.inquire")
     assert linked_ids(found) == {trace_id} | trace_ids([inquiry])
+    control = ControlFile(tmp_path / "control.db")
+    (kept,) = DivergenceStore(control).listed()
+    assert (found.attributes or {})["gateway.divergence.id"] == kept.identity
+    written = traces_of(control, kept)
+    assert {store: int(trace.split("-")[1], 16) for store, trace in written.items()} == {"old": trace_id}
     assert linked_ids(inquiry) == trace_ids([look])
     assert linked_ids(named(exporter, "gateway.compare")[0]) == trace_ids([look])
+
+
+async def test_why_a_mirror_refuses_a_row_is_in_no_span(
+    tmp_path: Path, exporter: InMemorySpanExporter
+) -> None:
+    """What a store says of a value may quote it; the list of divergences has it, and no trace does."""
+    traces = WriteTraces(ControlFile(tmp_path / "control.db"))
+    said = "value 'hunter2' is too long"
+    found = refusal_of(TRADES, ("a",), 1, tenant=DEFAULT_TENANT, primary="old", mirror="new", reason=said)
+    traces.report(found)
+    await traces.aclose()
+    assert said in found.reason
+    (span,) = named(exporter, "gateway.divergence")
+    assert (span.attributes or {})["gateway.divergence.reason"] == "refused by the mirror"
+    assert "hunter2" not in span.to_json()
 
 
 async def test_the_table_of_traces_is_bounded(tmp_path: Path, exporter: InMemorySpanExporter) -> None:

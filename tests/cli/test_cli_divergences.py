@@ -11,6 +11,12 @@ from typing import Any
 import pytest
 
 from gateway import Gateway
+from gateway.compare import REDACTED, FieldDifference, Outcome, Reason, RowComparison
+from gateway.divergences.divergence import divergence_of
+from gateway.divergences.store import DivergenceStore
+from gateway.migration.control_file import ControlFile
+from gateway.records import POSITIONS
+from gateway.records.stamp import DEFAULT_TENANT
 
 BOTH = ("--backends", "json,sqlite")
 
@@ -150,6 +156,31 @@ def test_values_are_shown_as_people_read_them(workplace: Any) -> None:
     shown = workplace.run(*BOTH, "divergences", "show", one["id"]).out
     assert "2026-01-01T13:00:00.000000Z" in shown
     assert "character 13" in shown
+
+
+def test_where_values_part_is_counted_from_their_beginning(workplace: Any) -> None:
+    """Of long texts a part is kept, and says where it begins; of values that are not shown nothing is made up."""
+    differences = (
+        FieldDifference("market_name", *(f"[from character 961] {'x' * 40}{end}" for end in "ab")),
+        FieldDifference("side", REDACTED, REDACTED),
+    )
+    found = RowComparison(POSITIONS, ("m1",), Outcome.DIVERGED, Reason.CONTENT, differences, 1, 1)
+    one = divergence_of(found, tenant=DEFAULT_TENANT, primary="json", shadow="sqlite")
+    workplace.fill("json,sqlite", trades=0, positions=1)
+    DivergenceStore(ControlFile(workplace.path / "storage" / "control.db")).save([one])
+    shown = workplace.run(*BOTH, "divergences", "show", one.identity).out
+    assert "character 1001" in shown
+    assert "what is not shown" in shown
+
+
+def test_stores_and_versions_are_named(diverged: Any) -> None:
+    """Nobody has to know which store is on the left, or when a version was written."""
+    (one,) = diverged.run(*BOTH, "divergences", "--json").json["divergences"]
+    assert one["reason"].startswith("damaged in sqlite: ")
+    listed = diverged.run(*BOTH, "divergences").out
+    assert "damaged in sqlite " in listed
+    shown = diverged.run(*BOTH, "divergences", "show", one["id"]).out
+    assert f"sqlite: version {one['versions']['sqlite']}, written 20" in shown
 
 
 def test_clear_forgets_those_of_a_kind(diverged: Any) -> None:

@@ -18,7 +18,7 @@ import pytest
 from gateway import Gateway
 from gateway.cli.session import Session
 from gateway.mirror.homes import Change
-from gateway.mirror.state import paused, resumed_intents, suspended
+from gateway.mirror.state import paused, resumed, resumed_intents, suspended
 
 NOW = datetime(2026, 11, 21, tzinfo=UTC)
 PAIRS = ["json,sqlite", "sqlite,json", "old=sqlite,new=sqlite"]
@@ -161,6 +161,21 @@ def test_the_way_back_asks_the_same(workplace: Any) -> None:
     assert workplace.run(*back, "--force", env=env).code == 0
 
 
+def test_the_way_back_from_a_store_that_is_gone_has_to_be_forced(workplace: Any) -> None:
+    """Nobody can know what only that one has; the refusal says how to go back all the same."""
+    env = environ(workplace, "json,sqlite")
+    write(env, 0)
+    for phase in ("shadow_read", "cutover"):
+        assert workplace.run("phase", "set", phase, "--why", "on", env=env).code == 0
+    (workplace.path / "storage" / "gateway.db").rename(workplace.path / "gone.db")
+    back = ("phase", "set", "shadow_read", "--why", "back", "--wait", "0")
+    refused = workplace.run(*back, env=env)
+    assert refused.code == 2
+    assert "whether json has everything cannot be known: sqlite: there is no store" in refused.err
+    assert "add --force" in refused.err
+    assert workplace.run(*back, "--force", env=env).code == 0
+
+
 def test_only_a_whole_and_late_copy_takes_the_mark_off(workplace: Any) -> None:
     """Not one of a kind, nor a dry run, nor one that began before intents were written again."""
     env = environ(workplace, "json,sqlite")
@@ -256,9 +271,26 @@ def test_watching_goes_on_until_interrupted(workplace: Any) -> None:
         assert child.stdout is not None
         lines = [json.loads(child.stdout.readline()) for _ in range(3)]
         child.send_signal(signal.SIGINT)
+        assert child.stderr is not None
+        assert child.stderr.read() == b""
         assert child.wait(timeout=30) == 130
     assert [one["mirrors"][0]["mirror"] for one in lines] == ["sqlite"] * 3
     assert lines[0]["checked_at"] < lines[2]["checked_at"]
+
+
+def test_a_mirror_that_is_behind_is_not_called_ok(workplace: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where changes have waited for longer than any mirror that keeps up needs, the table says so."""
+    from gateway.cli.actions import mirroring
+
+    env = environ(workplace, "json,sqlite")
+    write(env, 0)
+    change_state(env, "json", "sqlite", partial(paused, by="ann", why="x", now=NOW))
+    write(env)
+    change_state(env, "json", "sqlite", resumed)
+    monkeypatch.setattr(mirroring, "_LATE", 3600.0)
+    assert " ok" in workplace.run("mirror", "status", env=env).out
+    monkeypatch.setattr(mirroring, "_LATE", 0.0)
+    assert " behind" in workplace.run("mirror", "status", env=env).out
 
 
 def _plain() -> dict[str, str]:
@@ -304,3 +336,25 @@ def test_a_pause_of_before_holds_at_the_start(workplace: Any) -> None:
     assert workplace.run("query", "positions", "--store", "sqlite", "--json", env=env).json["records"] == []
     (one,) = workplace.run("mirror", "status", "--json", env=env).json["mirrors"]
     assert one["depth"] == 5
+
+
+def test_what_waits_under_a_name_that_is_gone_is_said_and_can_be_forgotten(workplace: Any) -> None:
+    """A mirror that is renamed does not get it; nobody may learn that by chance, and a name in use is not forgotten."""
+    env = environ(workplace, "sqlite,json")
+    write(env, 0)
+    assert workplace.run("mirror", "pause", "json", "--why", "moving", env=env).code == 0
+    write(env, 5)
+    renamed = environ(workplace, "sqlite,other=json")
+    found = workplace.run("mirror", "status", "--json", env=renamed)
+    assert found.code == 1
+    (one,) = found.json["mirrors"]
+    assert one["mirror"] == "other"
+    assert "5 changes wait for json, which STORAGE_BACKENDS does not name" in one["problems"][0]
+    refused = workplace.run("mirror", "forget", "other", env=renamed)
+    assert (refused.code, "mirror drain other" in refused.err) == (2, True)
+    assert workplace.run("mirror", "forget", "json", "--json", env=renamed).json == {
+        "mirror": "json",
+        "dropped": 5,
+    }
+    assert workplace.run("mirror", "status", env=renamed).code == 0
+    assert "nothing waited" in workplace.run("mirror", "forget", "json", env=renamed).out

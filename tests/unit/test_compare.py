@@ -198,6 +198,15 @@ def test_long_values_are_shortened() -> None:
     assert len(str(difference.left)) < 300
 
 
+def test_of_long_texts_the_part_that_differs_is_shown() -> None:
+    """Two texts that begin alike are not shown as two texts that are alike."""
+    texts = ("x" * 5_000 + "a" + "y" * 400, "x" * 5_000 + "b")
+    rows = (_order(1, "1", 0.5, True, text) for text in texts)
+    (difference,) = compare_rows(ORDERS, *rows).differences
+    assert difference.left == f"[from character 4961] {'x' * 40}a{'y' * 159}... (5401 characters)"
+    assert difference.right == f"[from character 4961] {'x' * 40}b"
+
+
 @given(
     st.lists(st.integers(0, 50), unique=True), st.lists(st.integers(0, 50), unique=True), st.integers(1, 60)
 )

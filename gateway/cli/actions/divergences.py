@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Iterable, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, TextIO
 
@@ -15,17 +16,20 @@ from gateway.cli.session import Session
 from gateway.cli.values import key_text, readable, time_text
 from gateway.divergences.divergence import Divergence
 from gateway.divergences.store import DivergenceStore, State
+from gateway.divergences.traces import traces_of
 from gateway.errors import ConfigurationError, InvalidRecordError
 from gateway.records.codec import Value
 from gateway.records.kind import KindSpec
 from gateway.records.registry import KindRegistry
 from gateway.records.types import StorageType
+from gateway.records.version import version_time
 
 __all__ = ["export_divergences", "list_divergences", "one_of", "show_divergence", "store_of"]
 
 _EVERY: Final = 1_000_000_000
-_ID: Final = 12
-"""Characters of an id in a table: enough to tell those apart that are kept."""
+_ID: Final = 8
+"""Characters of an id in a table: nearly always enough to tell those apart that are kept; if not, `show` says so."""
+_PART: Final = re.compile(r"\[from character (\d+)\] ")
 _FORMULA: Final = ("=", "+", "-", "@", "\t", "\r")
 """What makes a spreadsheet take a cell for a formula and run it; names of markets come from strangers."""
 _COLUMNS: Final = (
@@ -84,10 +88,10 @@ def list_divergences(session: Session, kind: str | None, limit: int, state: str,
             one.identity[:_ID],
             one.kind,
             key_text(one.key),
-            one.reason,
+            one.reason.partition(":")[0],  # the whole of it is in `show`
             ", ".join(part.field for part in one.differences),
             one.count,
-            time_text(one.last_seen),
+            one.last_seen.strftime("%Y-%m-%dT%H:%M:%SZ"),
         )
         for one in found
     ]
@@ -110,9 +114,10 @@ def show_divergence(session: Session, identity: str, *, as_json: bool) -> ExitCo
             note(f"there is no divergence {identity}; list them with `gateway divergences`")
         return ExitCode.PROBLEM
     if as_json:
-        print_json({"found": True, **_divergence(one, session.registry.kinds)})
+        shown = _divergence(one, session.registry.kinds)
+        print_json({"found": True, **shown, "traces": traces_of(session.control.file, one)})
     else:
-        _print_divergence(one, session.registry.kinds)
+        _print_divergence(one, session.registry.kinds, traces_of(session.control.file, one))
     return ExitCode.OK
 
 
@@ -217,14 +222,16 @@ def _readable(kind: KindSpec | None, name: str, value: Value) -> Any:
     return readable(StorageType.TIME, value) if name in {"first", "last"} else value
 
 
-def _print_divergence(one: Divergence, kinds: KindRegistry) -> None:
+def _print_divergence(one: Divergence, kinds: KindRegistry, traces: Mapping[str, str]) -> None:
     found = _divergence(one, kinds)
     primary, shadow, versions = one.primary, one.shadow, found["versions"]
     print_line(f"{one.kind} {key_text(tuple(found['key']))}: {one.reason}", "bold")
     print_line(
         f"  id {one.identity}, seen {one.count} times, from {found['first_seen']} to {found['last_seen']}"
     )
-    print_line(f"  versions: {versions[primary]} in {primary}, {versions[shadow]} in {shadow}")
+    if one.versions != (None, None):
+        for store in (primary, shadow):
+            print_line(f"  {store}: {_version_text(versions[store], traces.get(store))}")
     if one.resolution is not None:
         print_line(
             f"  resolved by {one.resolution.who} at {found['resolution']['at']}: {one.resolution.why}",
@@ -235,6 +242,14 @@ def _print_divergence(one: Divergence, kinds: KindRegistry) -> None:
     if one.differences:
         print_line("")
         _print_fields(found, primary, shadow)
+
+
+def _version_text(version: int | None, trace: str | None) -> str:
+    """Say which version of a row a store has, when it was written, and in which trace, if it was traced."""
+    if version is None:
+        return "no row"
+    traced = f", in trace {trace.split('-')[1]}" if trace else ""
+    return f"version {version}, written {time_text(version_time(version))}{traced}"
 
 
 def _print_fields(found: dict[str, Any], primary: str, shadow: str) -> None:
@@ -248,6 +263,8 @@ def _print_fields(found: dict[str, Any], primary: str, shadow: str) -> None:
 
 def _unlike(left: Any, right: Any) -> str:
     """Return where two values part, in words: what is missing, another type, or the first character that differs."""
+    if left == right and type(left) is type(right) and left is not None:
+        return "what is not shown"
     if left is None or right is None:
         return "no value" + (" in both" if left is right else "")
     if type(left) is not type(right):
@@ -258,4 +275,5 @@ def _unlike(left: Any, right: Any) -> str:
     at = next(
         (place for place, (mine, theirs) in enumerate(pairs) if mine != theirs), min(len(left), len(right))
     )
-    return f"character {at + 1}"
+    begun = _PART.match(left)  # of long texts, the part that differs is kept: see `gateway.compare`
+    return f"character {at + 1 + (int(begun[1]) - 1 - begun.end() if begun else 0)}"

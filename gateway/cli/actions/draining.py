@@ -16,7 +16,7 @@ from gateway.cli.output import note, print_json, print_line
 from gateway.cli.progress import Meter, metered
 from gateway.cli.session import Session
 from gateway.dispatch import StoreSet
-from gateway.errors import PhaseError, StoreBusyError, StoreLockedError, StoreUnavailableError
+from gateway.errors import PhaseError, StoreBusyError, StoreError, StoreLockedError, StoreUnavailableError
 from gateway.journal.numbers import Numbers
 from gateway.mirror.bounds import age_text
 from gateway.mirror.circuit import Circuit
@@ -212,19 +212,28 @@ async def await_arrival(
         running: Whether bots run, which hand over what they have written just now.
 
     Raises:
-        PhaseError: A store that is to lead lacks something.
-        StoreError: A store cannot be asked, so nothing is known.
+        PhaseError: A store that is to lead lacks something, or may lack it, for the other one cannot be asked.
     """
     for source, target in moved:
         if source not in _lasting(session):
             continue
-        async with home(session, source) as kept:
-            end = time.monotonic() + seconds
-            while True:
-                standing = await _asked(session, kept, source, target)
-                if _arrived(standing, running, time.monotonic() >= end):
-                    break
-                await asyncio.sleep(_LOOK)
+        try:
+            await _await_one(session, source, target, seconds, running=running)
+        except StoreError as error:
+            raise PhaseError(
+                f"whether {target} has everything cannot be known: {error}. To let it lead all the same, add --force, "
+                "which is kept with the decision; running bots then do not wait for it either"
+            ) from error
+
+
+async def _await_one(session: Session, source: str, target: str, seconds: float, *, running: bool) -> None:
+    async with home(session, source) as kept:
+        end = time.monotonic() + seconds
+        while True:
+            standing = await _asked(session, kept, source, target)
+            if _arrived(standing, running, time.monotonic() >= end):
+                return
+            await asyncio.sleep(_LOOK)
 
 
 async def _asked(session: Session, kept: Home, source: str, target: str) -> Standing:

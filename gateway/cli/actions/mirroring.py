@@ -8,7 +8,7 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
 from rich.console import Group
 from rich.live import Live
@@ -44,6 +44,8 @@ __all__ = [
 _PATIENCE: Final = 5.0
 _MEMORY: Final = "its journal is in the memory of the bots' processes"
 _OLD: Final = timedelta(minutes=5)
+_LATE: Final = 10.0
+"""Seconds after which a change that waits is no longer on its way: the mirror hangs, or does not keep up."""
 _COLUMNS: Final = ("mirror", "written", "waiting", "oldest", "relay", "state")
 
 
@@ -185,8 +187,15 @@ def _code(found: list[dict[str, Any]]) -> ExitCode:
     return ExitCode.PROBLEM if any(one["problems"] for one in found) else ExitCode.OK
 
 
-def watch_status(session: Session, interval: float, *, every: bool, as_json: bool) -> None:
+def watch_status(session: Session, interval: float, *, every: bool, as_json: bool) -> ExitCode:
     """Print how all pairs stand again and again, until interrupted: on a terminal in place, elsewhere line by line."""
+    try:
+        _watch(session, interval, every=every, as_json=as_json)
+    except KeyboardInterrupt:  # how it is meant to end, so nothing is said of it
+        return ExitCode.INTERRUPTED
+
+
+def _watch(session: Session, interval: float, *, every: bool, as_json: bool) -> NoReturn:
     if as_json or not sys.stdout.isatty():
         while True:
             found = session.run(look_everywhere(session, every=every))
@@ -243,7 +252,7 @@ def _word(one: dict[str, Any]) -> str:
         return "paused"
     if one["problems"]:
         return "warn"
-    return "ok"
+    return "behind" if (one["oldest_seconds"] or 0) > _LATE else "ok"
 
 
 def _modes_text(modes: dict[str, list[str]]) -> str:

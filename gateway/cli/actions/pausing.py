@@ -1,4 +1,4 @@
-"""Holding a mirror back and letting it go on; and taking off the mark that it lacks something."""
+"""Holding a mirror back, letting it go on, forgetting it; and taking off the mark that it lacks something."""
 
 from __future__ import annotations
 
@@ -13,13 +13,18 @@ from gateway.cli.actions.mirroring import home, primary_of
 from gateway.cli.output import note, print_json, print_line
 from gateway.cli.session import Session
 from gateway.errors import ConfigurationError
+from gateway.intents import stretches_of
 from gateway.mirror.homes import Change
 from gateway.mirror.state import cleared, paused, resumed
 from gateway.records.mirroring import MirrorState
 
-__all__ = ["clear_marks", "pause_mirror", "resume_mirror"]
+__all__ = ["clear_marks", "forget_mirror", "pause_mirror", "resume_mirror"]
 
 _TEXT_LIMIT: Final = 1024
+_PORTION: Final = 5_000
+_LASTING: Final = {Capability.JOURNAL, Capability.DURABLE}
+"""What a store has one of whose journal somebody else can see."""
+_NOTHING: Final = "nothing waited for it"
 _CLEARED: Final = "it lacks nothing any more; the mark is taken off"
 _MARKED: Final = (
     "it stays marked as lacking writes, for when this copy began changes were not kept for it, or only just again; "
@@ -76,6 +81,36 @@ async def _change(session: Session, target: str, change: Change) -> MirrorState 
         return await kept.states.change(target, change)
 
 
+def forget_mirror(session: Session, target: str, *, as_json: bool) -> None:
+    """Drop what waits for a store that is not configured any more.
+
+    Raises:
+        ConfigurationError: It is configured.
+        StoreError: A store could not be written.
+    """
+    if target in session.instances:
+        raise ConfigurationError(
+            f"{target} is configured, and what waits for it is handed over: `gateway mirror drain {target}`"
+        )
+    dropped = session.run(_forget(session, target))
+    if as_json:
+        print_json({"mirror": target, "dropped": dropped})
+    else:
+        print_line(f"{dropped:,} changes waited for {target}, and are dropped" if dropped else _NOTHING)
+
+
+async def _forget(session: Session, target: str) -> int:
+    dropped = 0
+    for store in session.configuration.stores:
+        if not store.spec.capabilities & _LASTING:
+            continue
+        async with home(session, store.instance, writable=True) as kept:
+            while waiting := await kept.journal.pending(target, session.tenant, _PORTION):
+                done = stretches_of((one.owner, one.number) for one in waiting)
+                dropped += await kept.journal.acknowledge(target, session.tenant, done)
+    return dropped
+
+
 async def clear_marks(session: Session, ways: Iterable[tuple[str, str]], began: datetime) -> dict[str, str]:
     """Take the mark that they lack something off the mirrors that everything was copied to.
 
@@ -89,10 +124,7 @@ async def clear_marks(session: Session, ways: Iterable[tuple[str, str]], began: 
     """
     found = {}
     for source, target in ways:
-        if not session.configuration.store(source).spec.capabilities & {
-            Capability.JOURNAL,
-            Capability.DURABLE,
-        }:
+        if not session.configuration.store(source).spec.capabilities & _LASTING:
             continue
         async with home(session, source) as kept:
             state = await kept.states.read(target)

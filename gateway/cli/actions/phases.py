@@ -19,7 +19,7 @@ from gateway.cli.session import Session
 from gateway.cli.values import time_text
 from gateway.errors import ConfigurationError, PhaseError
 from gateway.migration.control import ALL_KINDS, Change, ControlState, ControlStore, Member
-from gateway.migration.decisions import check_move, resolve
+from gateway.migration.decisions import FORCED, check_move, resolve
 from gateway.migration.phases import Phase
 from gateway.routing import KindPlan, RoutingPlan, leaders_moved
 
@@ -27,7 +27,6 @@ __all__ = ["Step", "live_members", "set_phases", "show_phases", "standing"]
 
 _LOOK: Final = 0.05
 _NEEDS_PROOF: Final = {Phase.CUTOVER, Phase.COMPLETE}
-_FORCED: Final = " (forced: not verified)"
 
 _NEXT: Final = {
     Phase.LEGACY: (),
@@ -139,7 +138,7 @@ def set_phases(session: Session, step: Step, *, as_json: bool) -> ExitCode:
     why = step.why
     if share or phase in _NEEDS_PROOF:
         if step.force:
-            why += _FORCED
+            why += FORCED
         else:
             _prove(session, step.kinds)
     if not step.force:

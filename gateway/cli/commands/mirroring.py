@@ -22,7 +22,7 @@ def add_to(app: typer.Typer) -> None:
     group = typer.Typer(
         no_args_is_help=True, help="Look at what has yet to reach a mirror; hold it back, or wait for it."
     )
-    for command in (status, pause, resume, drain):
+    for command in (status, pause, resume, drain, forget):
         group.command()(command)
     app.add_typer(group, name="mirror")
 
@@ -49,9 +49,8 @@ def status(
 
     session = session_of(context)
     if watch:
-        watch_status(session, interval, every=every, as_json=as_json)
-    else:
-        raise typer.Exit(show_status(session, every=every, as_json=as_json))
+        raise typer.Exit(watch_status(session, interval, every=every, as_json=as_json))
+    raise typer.Exit(show_status(session, every=every, as_json=as_json))
 
 
 def pause(
@@ -94,3 +93,16 @@ def drain(
     from gateway.cli.actions.draining import drain_mirrors
 
     raise typer.Exit(drain_mirrors(session_of(context), target, timeout, as_json=as_json))
+
+
+def forget(
+    context: typer.Context,
+    target: Annotated[
+        str, typer.Argument(metavar="STORE", help="The name of a store that is configured no more.")
+    ],
+    as_json: AsJson = False,
+) -> None:
+    """Drop what waits for a mirror that is not configured any more, or under another name."""
+    from gateway.cli.actions.pausing import forget_mirror
+
+    forget_mirror(session_of(context), target, as_json=as_json)

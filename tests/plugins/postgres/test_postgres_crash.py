@@ -116,9 +116,9 @@ async def test_connections_that_are_terminated_again_and_again(database: Databas
 async def test_a_server_that_is_away_at_the_start_is_named(
     mortal: PostgresServer, database: Database, tmp_path: Path
 ) -> None:
-    """Opening fails with one clear error, within seconds, alone and as the mirror; afterwards it works."""
+    """Opening fails with one clear error, within seconds, alone and as the one that leads; afterwards it works."""
     await asyncio.to_thread(mortal.stop)
-    for backends in ("postgres", "sqlite,postgres"):
+    for backends in ("postgres", "postgres,sqlite"):
         gateway = Gateway(backends, data_dir=tmp_path, environ=environ_of(database.app_url), env_file=None)
         began = time.monotonic()
         with pytest.raises(StoreUnavailableError, match=f"postgres: .*{mortal.port}") as caught:

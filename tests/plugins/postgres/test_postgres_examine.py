@@ -167,7 +167,7 @@ def test_a_new_store_is_as_it_should_be(prepared_database: Database) -> None:
         assert [one for one in found.values() if one.level is not Level.OK] == []
         assert found["role"].sentence == "gw_app is bound by row security; member of: app"
         assert found["version"].sentence.startswith("PostgreSQL 1")
-        assert "16 connections" in found["pool"].sentence
+        assert "17 connections" in found["pool"].sentence
 
 
 @pytest.mark.parametrize(

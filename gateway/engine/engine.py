@@ -287,11 +287,13 @@ class Engine:
             StoreError: The primary did not commit; `apply` has no effect.
             MirrorWriteError: A mirror did not commit the result.
         """
-        path, computed = await self._prepared(lead, reads, apply)
-        step = Update(self.stamper.tenant, tuple(reads), Computed(computed))
+        path, prepared = await self._prepared(lead, reads, apply)
+        computed = Computed(prepared)
+        step = Update(self.stamper.tenant, tuple(reads), computed)
         outcome = await path.lane.write((step,), path.way)
         if outcome.failures:
-            version = self.stamper.clock.last
+            # The clock may have gone on since, for other rows.
+            version = max((row.version for row in computed.rows if row.kind is lead.kind), default=0)
             ack = Ack(lead.kind.name, lead.key, None, version, path.route.primary, outcome.mirrored)
             raise MirrorWriteError(ack, outcome.failures)
         return outcome

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from gateway.backend import KeyRef, WriteBatch, WriteReceipt
-from gateway.changes import DeleteChange, StatsChange
+from gateway.changes import CloseChange, DeleteChange, StatsChange
 from gateway.dispatch import Store
 from gateway.engine.engine import Engine
 from gateway.errors import JournalFullError, MirrorBehindError, MirrorWriteError, StoreError, StoreFullError
@@ -19,6 +19,7 @@ from gateway.migration.phases import ORDER, Phase
 from gateway.modes import MirrorMode
 from gateway.query import Query
 from gateway.records import DAILY_STATS, OPERATIONS, POSITIONS, TRADES, DailyStats, Position, Trade
+from gateway.records.row import Row
 from gateway.records.stamp import DEFAULT_TENANT, Stamper
 from gateway.routing import KindPlan, RoutingPlan
 from tests.mirrors import Rig
@@ -103,6 +104,27 @@ async def test_a_mirror_failure_is_reported_with_what_the_primary_has(open_gated
     assert ack.mirrors == ("new",)
     for store in engine.stores.values():
         assert len(await store.query(Query(TRADES, DEFAULT_TENANT))) == 1
+    await engine.close()
+
+
+async def test_a_mirror_failure_of_a_computed_row_tells_its_version(open_gated: Open) -> None:
+    """The acknowledgement of an update has the version of its own row, not of whatever was stamped meanwhile."""
+    engine, _, new = await engine_on(open_gated, Phase.DUAL_WRITE)
+    await engine.put(POSITIONS, position("c"))
+    new.faults.append(StoreFullError("no space left"))
+    lead = KeyRef(POSITIONS, ("c",))
+    change = CloseChange(engine.stamper, {"closed_at": NOW, "close_reason": "stop-loss"})
+
+    def closed_while_others_write(current: Sequence[Row | None]) -> Sequence[Row]:
+        rows = change(current)
+        engine.stamper.stamp(POSITIONS, position("other"))
+        return rows
+
+    with pytest.raises(MirrorWriteError) as caught:
+        await engine.update(lead, (lead,), closed_while_others_write)
+    (row,) = await engine.stores["old"].get(POSITIONS, DEFAULT_TENANT, (("c",),))
+    assert row is not None
+    assert caught.value.ack.version == row.version
     await engine.close()
 
 

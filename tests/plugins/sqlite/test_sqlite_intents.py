@@ -150,7 +150,9 @@ async def test_intents_are_found_by_their_key(backend: SqliteBackend, trades: Tr
         assert intents.facts(connection, rows[0].tenant, 10)[0].depth == 10
         connection.set_trace_callback(None)
         plans = [step for text in seen for *_, step in connection.execute(f"EXPLAIN QUERY PLAN {text}")]
-    assert any("PRIMARY KEY (tenant_id=? AND target=? AND (owner,number)>(?,?))" in step for step in plans), plans
+    assert any("PRIMARY KEY (tenant_id=? AND target=? AND (owner,number)>(?,?))" in step for step in plans), (
+        plans
+    )
     assert [step for step in plans if "TEMP B-TREE" in step or step.startswith("SCAN gateway_intents")] == []
 
 

@@ -70,8 +70,9 @@ With one task both wait for round trips and for the disk. By hand it is two roun
 connection whenever it is given back; the gateway needs one, because its statement sets the tenant itself, and spends
 the difference on validation, digest and lane (the table below). So that ratio depends on what a round trip and a forced
 write cost: the dearer the forced write, the nearer it comes to 1. With 64 tasks the gateway sends one statement for all
-that queued up meanwhile, and forces the disk once. Reads by key share statements in the same way. A dual write waits
-for the first store before the second is asked, so that the mirror never has what the primary refused.
+that queued up meanwhile, and forces the disk once. Reads by key share statements in the same way. The dual write is
+one in mode `sync`, which waits for the first store and then for the second, so that the mirror never has what the
+primary refused; what the default costs, which waits for the first alone, is told below.
 
 `put_many` is compared with what a superuser may do and a bot may not: row level security refuses COPY. What it costs
 beyond that is the making and checking of the rows.

@@ -320,9 +320,9 @@ ROWS = (
     ("`load_position`, 64 tasks", "read, 64, gateway", "read, 64, by hand", "`pool.fetchrow`", 5.0),
     (f"`put_many`, {BULK:,} trades", "put_many, gateway", "put_many, raw COPY", "COPY into the same table", 0.45),
     (f"`put_many`, {BULK:,} trades", "put_many, gateway", "put_many, ORM", "SQLAlchemy `add_all` + commit", 4.0),
-    ("`insert_trade` into SQLite and PostgreSQL, 1 task", "dual, 1, gateway", "dual, 1, by hand",
+    ("`insert_trade` into SQLite and PostgreSQL (`sync`), 1 task", "dual, 1, gateway", "dual, 1, by hand",
      "one after the other", 1.5),
-    ("`insert_trade` into SQLite and PostgreSQL, 64 tasks", "dual, 64, gateway", "dual, 64, by hand",
+    ("`insert_trade` into SQLite and PostgreSQL (`sync`), 64 tasks", "dual, 64, gateway", "dual, 64, by hand",
      "one after the other, SQLite with a lock", 8.0),
 )  # fmt: skip
 

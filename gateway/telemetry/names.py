@@ -271,9 +271,9 @@ def batch_attributes(store: str, rows: int) -> dict[str, Attribute]:
 
     Args:
         store: Instance name.
-        rows: Its size.
+        rows: Its size; the conventions want it for two and more only.
     """
-    return {STORE: store, DB_BATCH_SIZE: rows}
+    return {STORE: store, DB_BATCH_SIZE: rows} if rows > 1 else {STORE: store}
 
 
 def compared_attributes(kind: str, primary: str, shadow: str) -> dict[str, Attribute]:

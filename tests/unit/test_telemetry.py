@@ -81,6 +81,7 @@ def test_a_span_carries_the_conventions_names(exporter: InMemorySpanExporter) ->
 def test_a_batch_of_one_is_no_batch() -> None:
     """The conventions want a batch size for two operations and more only."""
     assert "db.operation.batch.size" not in telemetry.store_attributes("sqlite", "write", store="old")
+    assert "db.operation.batch.size" not in telemetry.batch_attributes("old", 1)
 
 
 def test_our_own_errors_are_named_and_explained(exporter: InMemorySpanExporter) -> None:

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from tests.servers import Database, FaultProxy, QuestDbServer
 
 pytestmark = pytest.mark.anyio
 NOW = datetime(2026, 3, 12, tzinfo=UTC)
+ONE = Decimal(1)
 KINDS = (TRADES, POSITIONS, DAILY_STATS, OPERATIONS)
 TASKS, ROUNDS = 16, 30
 PATIENCE = 60.0
@@ -220,7 +222,7 @@ async def test_what_waits_in_memory_is_bounded(
     async with opened("sqlite,postgres", through, tmp_path, (proxy,), timeout=20.0) as scene:
         proxy.silence()
         trades = [
-            Trade(timestamp=NOW, market_name="m", action="buy", side="YES", price=1, amount=at)
+            Trade(timestamp=NOW, market_name="m", action="buy", side="YES", price=ONE, amount=Decimal(at))
             for at in range(1, count + 1)
         ]
         assert await scene.gateway.put_many(trades) == count

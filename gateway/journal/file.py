@@ -19,6 +19,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
+from gateway import own_file
 from gateway.errors import (
     GatewayClosedError,
     SchemaTooNewError,
@@ -57,6 +58,7 @@ _SCHEMA: Final = (
         source TEXT NOT NULL, tenant TEXT NOT NULL, target TEXT NOT NULL, body TEXT NOT NULL,
         PRIMARY KEY (source, tenant, target)) WITHOUT ROWID""",
 )
+_FORM: Final = own_file.Form(_APPLICATION_ID, SCHEMA_VERSION, _SCHEMA)
 
 
 class _Job:
@@ -128,7 +130,7 @@ class JournalFile:
     def _read(self, work: Work[T], nothing: T) -> T:
         if not self.present():
             return nothing
-        with self._translated(), closing(self._connect()) as connection:
+        with self._translated(), closing(own_file.connect(self.path, self._busy_timeout)) as connection:
             return work(connection) if self._version(connection) else nothing
 
     async def write(self, work: Work[T]) -> T:
@@ -240,61 +242,22 @@ class JournalFile:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             # Made empty with mode 0600, which SQLite then gives to the files beside it as well.
             os.close(os.open(self.path, os.O_CREAT | os.O_RDWR, 0o600))
-            connection = self._connect()
+            connection = own_file.connect(self.path, self._busy_timeout)
             try:
-                self._prepare(connection)
+                if not self._version(connection):
+                    own_file.create(connection, _FORM, self._busy_timeout)
             except BaseException:
                 connection.close()
                 raise
             return connection
 
-    def _connect(self) -> sqlite3.Connection:
-        # mode=rw: a path that vanished since must not be made again by a mere look at it.
-        uri = f"{self.path.absolute().as_uri()}?mode=rw"
-        connection = sqlite3.connect(
-            uri, uri=True, timeout=self._busy_timeout, isolation_level=None, check_same_thread=False
-        )
-        try:
-            connection.execute("PRAGMA synchronous=FULL")
-        except BaseException:
-            connection.close()
-            raise
-        return connection
-
-    def _prepare(self, connection: sqlite3.Connection) -> None:
-        """Make the schema, once, whoever comes first."""
-        if self._version(connection):
-            return
-        self._enter_wal(connection)
-        connection.execute("BEGIN IMMEDIATE")
-        if self._version(connection) == 0:
-            for statement in _SCHEMA:
-                connection.execute(statement)
-            connection.execute(f"PRAGMA application_id={_APPLICATION_ID}")
-            connection.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
-        connection.execute("COMMIT")
-
-    def _enter_wal(self, connection: sqlite3.Connection) -> None:
-        # SQLite does not wait when two processes switch one new file to WAL at the same moment, so this does.
-        deadline = time.monotonic() + self._busy_timeout
-        while True:
-            try:
-                connection.execute("PRAGMA journal_mode=WAL")
-            except sqlite3.OperationalError:
-                if time.monotonic() > deadline:
-                    raise
-                time.sleep(0.005)
-            else:
-                return
-
     def _version(self, connection: sqlite3.Connection) -> int:
         """Return the schema version, 0 for an empty database; refuse what is not ours or too new."""
-        (application,) = connection.execute("PRAGMA application_id").fetchone()
-        (version,) = connection.execute("PRAGMA user_version").fetchone()
-        (objects,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
-        if objects == 0 and version == 0:
+        found = own_file.found(connection)
+        if found is None:
             return 0
-        if application != _APPLICATION_ID:
+        application, version = found
+        if application != _FORM.application_id:
             raise StoreCorruptError(
                 f"{self.path} is a database of another program, not a journal; move it away, or set STORAGE_DATA_DIR",
                 backend="journal",
@@ -305,7 +268,7 @@ class JournalFile:
                 "upgrade this installation",
                 backend="journal",
             )
-        return int(version)
+        return version
 
     @contextmanager
     def _translated(self) -> Iterator[None]:

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import os
 import sqlite3
-import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Final
 
+from gateway import own_file
 from gateway.errors import ConfigurationError
 
 __all__ = ["SCHEMA_VERSION", "ControlFile"]
@@ -43,6 +43,7 @@ _SCHEMA: Final = (
     "CREATE INDEX divergences_age ON divergences (last_seen)",
     "CREATE TABLE tallies (name TEXT PRIMARY KEY, value INTEGER NOT NULL)",
 )
+_FORM: Final = own_file.Form(_APPLICATION_ID, SCHEMA_VERSION, _SCHEMA)
 
 
 class ControlFile:
@@ -73,7 +74,7 @@ class ControlFile:
             if not self._present():
                 yield None
                 return
-            with closing(self._connect()) as connection:
+            with closing(own_file.connect(self.path, self._busy_timeout)) as connection:
                 connection.execute("BEGIN")
                 yield connection if self._version(connection) else None
 
@@ -87,12 +88,12 @@ class ControlFile:
         with self._translated():
             if not self._present():
                 self._make()
-            with closing(self._connect()) as connection:
+            with closing(own_file.connect(self.path, self._busy_timeout)) as connection:
                 # Looked at within the transaction: another process may be making the schema at this moment.
                 connection.execute("BEGIN IMMEDIATE")
                 if self._version(connection) == 0:
                     connection.execute("ROLLBACK")
-                    self._create(connection)
+                    own_file.create(connection, _FORM, self._busy_timeout)
                     connection.execute("BEGIN IMMEDIATE")
                 yield connection
                 # Without this the transaction is rolled back when the connection closes.
@@ -119,26 +120,12 @@ class ControlFile:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         os.close(os.open(self.path, os.O_CREAT | os.O_RDWR, 0o600))
 
-    def _connect(self) -> sqlite3.Connection:
-        # mode=rw: a path that vanished since must not be made again by a mere look at it.
-        uri = f"{self.path.absolute().as_uri()}?mode=rw"
-        connection = sqlite3.connect(
-            uri, uri=True, timeout=self._busy_timeout, isolation_level=None, check_same_thread=False
-        )
-        try:
-            connection.execute("PRAGMA synchronous=FULL")
-        except BaseException:
-            connection.close()
-            raise
-        return connection
-
     def _version(self, connection: sqlite3.Connection) -> int:
         """Return the schema version, 0 for an empty database; refuse what is not ours or too new."""
-        (application,) = connection.execute("PRAGMA application_id").fetchone()
-        (version,) = connection.execute("PRAGMA user_version").fetchone()
-        (objects,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
-        if objects == 0 and version == 0:
+        found = own_file.found(connection)
+        if found is None:
             return 0
+        application, version = found
         if application != _APPLICATION_ID:
             raise ConfigurationError(
                 f"{self.path} is a database of another program, not a control store; "
@@ -149,31 +136,7 @@ class ControlFile:
                 f"the control store {self.path} was made by a newer gateway (schema {version}, "
                 f"this one knows {SCHEMA_VERSION}); upgrade this installation"
             )
-        return int(version)
-
-    def _create(self, connection: sqlite3.Connection) -> None:
-        """Make the schema, once, whoever comes first."""
-        self._enter_wal(connection)
-        connection.execute("BEGIN IMMEDIATE")
-        if self._version(connection) == 0:
-            for statement in _SCHEMA:
-                connection.execute(statement)
-            connection.execute(f"PRAGMA application_id={_APPLICATION_ID}")
-            connection.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
-        connection.execute("COMMIT")
-
-    def _enter_wal(self, connection: sqlite3.Connection) -> None:
-        # SQLite does not wait when two processes switch one new file to WAL at the same moment, so this does.
-        deadline = time.monotonic() + self._busy_timeout
-        while True:
-            try:
-                connection.execute("PRAGMA journal_mode=WAL")
-            except sqlite3.OperationalError:
-                if time.monotonic() > deadline:
-                    raise
-                time.sleep(0.005)
-            else:
-                return
+        return version
 
     @contextmanager
     def _translated(self) -> Iterator[None]:

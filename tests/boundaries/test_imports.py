@@ -11,6 +11,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     (
         "errors",
         "budget",
+        "own_file",
         "redaction",
         "catalogue",
         "deadlines",

@@ -17,7 +17,9 @@ from gateway.demo.status import BotStatus, Files
 from gateway.migration.phases import Phase
 
 SHARED_DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
-PATIENCE = 110
+PATIENCE = 220
+"""Seconds; a demo takes thirty of processor time, of which others may take most."""
+pytestmark = pytest.mark.timeout(300)
 
 
 @dataclass(frozen=True)

@@ -6,9 +6,9 @@ MAKEFLAGS += --no-print-directory
 
 BIN := .venv/bin
 STAMP := .venv/.installed
-# Two workers are what a small machine runs without its timing tests disturbing each other; how they share the
-# tests is told in tests/workers.py. `make test WORKERS=0` runs them in this process.
-WORKERS ?= 2
+# Three workers are what a machine with two cores runs without its timing tests disturbing each other; how they share
+# the tests is told in tests/workers.py. `make test WORKERS=0` runs them in this process.
+WORKERS ?= 3
 PYTEST_ARGS ?=
 export PYTHON
 # The tests start hundreds of processes, and each would compile all of the gateway again.

@@ -218,7 +218,7 @@ async def test_what_waits_in_memory_is_bounded(
 ) -> None:
     """While a mirror hangs, no more rows than declared are held for it; the others are in the journal alone."""
     through = {**environ, "STORAGE_POSTGRES_URL": proxy.url_of(environ["STORAGE_POSTGRES_URL"])}
-    bound, count = FeedOptions().rows, 30_000
+    bound, count = FeedOptions().rows, 24_000
     async with opened("sqlite,postgres", through, tmp_path, (proxy,), timeout=20.0) as scene:
         proxy.silence()
         trades = [
@@ -302,7 +302,7 @@ def before_questdb(server: QuestDbServer) -> Iterator[tuple[FaultProxy, FaultPro
         yield http, wire
 
 
-@pytest.mark.parametrize("name", ["refused", "partition"])
+@pytest.mark.parametrize("name", [pytest.param("refused", marks=pytest.mark.soak), "partition"])
 async def test_a_mirror_of_another_protocol(
     questdb: QuestDbServer, environ: dict[str, str], tmp_path: Path, name: str
 ) -> None:

@@ -24,7 +24,7 @@ def _unquestioned(pair: LaggingPair) -> None:
 async def test_a_lagging_mirror_is_never_called_diverged(tmp_path: Path) -> None:
     """Under writes to the same few keys, deletions and purges, thousands of comparisons report no difference."""
     async with lagging_pair(tmp_path, MEMORY, IN_MEMORY) as pair:
-        await pair.live(3_000)
+        await pair.live(1_500)
         assert await pair.found() == ()
         _unquestioned(pair)
 
@@ -33,7 +33,7 @@ async def test_a_lagging_file_is_never_called_diverged(tmp_path: Path) -> None:
     """The same between two SQLite files."""
     settings = tuple(SQLITE.settings(url=str(tmp_path / f"{name}.db")) for name in ("old", "new"))
     async with lagging_pair(tmp_path, SQLITE, (settings[0], settings[1])) as pair:
-        await pair.live(800, bots=2)
+        await pair.live(500, bots=2)
         assert await pair.found() == ()
         _unquestioned(pair)
 
@@ -42,7 +42,7 @@ async def test_what_a_lagging_mirror_lost_is_found(tmp_path: Path) -> None:
     """Keys that the mirror says it has, and has not, are reported among live writes, and no others are."""
     async with lagging_pair(tmp_path, MEMORY, IN_MEMORY) as pair:
         pair.lost = {"m03", "m07"}
-        await pair.live(2_000, purging=False)
+        await pair.live(1_000, purging=False)
         found = {(one.kind, one.key[0]) for one in await pair.found() if one.subject != "count"}
         assert found == {("positions", "m03"), ("positions", "m07")}
 

@@ -50,10 +50,10 @@ PACES: Final[dict[str, dict[str, Any]]] = {
         "feed": FeedOptions(done=50, done_seconds=0.02),
         "relay": RelayOptions(poll=0.1, grace=0.3, batch=50),
     },
-    # Little goes into the feed, so that most is left to the relay.
+    # While the feed lingers over its first rows, whatever else is written is left to the relay.
     "relayed": {
         "look": 0.2,
-        "feed": FeedOptions(rows=2, batch=2, linger=0.02, done=4, done_seconds=0.02),
+        "feed": FeedOptions(rows=2, linger=0.05, done=4, done_seconds=0.02),
         "relay": RelayOptions(poll=0.02, grace=0.05, batch=4, parallel=2),
     },
 }

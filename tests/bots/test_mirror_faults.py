@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -164,7 +164,12 @@ SLOW: dict[str, Callable[[FaultProxy], None]] = {
 }
 
 
-@pytest.mark.parametrize("name", HANGING)
+def _cases(faults: Mapping[str, object], *seldom: str) -> list[Any]:
+    """Return the names of faults; those that show much the same as another are tried where there is time."""
+    return [pytest.param(name, marks=pytest.mark.soak) if name in seldom else name for name in faults]
+
+
+@pytest.mark.parametrize("name", _cases(HANGING, "half open", "not read"))
 async def test_a_mirror_that_hangs_is_waited_for_by_nobody(scene: Scene, name: str) -> None:
     """Thousands of calls are served while nothing reaches the mirror; later it gets all of them by itself."""
     calm = await work(scene.gateway)
@@ -203,7 +208,7 @@ async def test_a_mirror_that_fails_is_noticed_by_nobody(scene: Scene, name: str)
     await scene.converged()
 
 
-@pytest.mark.parametrize("name", SLOW)
+@pytest.mark.parametrize("name", _cases(SLOW, "slow reads"))
 async def test_a_mirror_that_is_slow_slows_nobody(scene: Scene, name: str) -> None:
     """Calls go on as before; the mirror gets everything, by feed or by relay."""
     calm = await work(scene.gateway)

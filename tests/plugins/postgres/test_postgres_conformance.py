@@ -75,8 +75,9 @@ class Again(OnServer):
         """Draw fewer examples."""
 
 
+@pytest.mark.soak
 class TestPostgres15Conformance(Again):
-    """PostgreSQL 15, directly."""
+    """PostgreSQL 15, directly; what differs between servers is in tests of their own, which run on it every time."""
 
     @pytest.fixture(autouse=True)
     def place(self, database15: Database) -> None:

@@ -4,97 +4,27 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
-from datetime import UTC, datetime, timedelta
+from collections.abc import Awaitable, Callable
+from datetime import timedelta
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from gateway.backend import WriteBatch
 from gateway.dispatch import Store
 from gateway.errors import GatewayClosedError, JournalFullError, StoreUnavailableError
-from gateway.intents import Journaling
 from gateway.mirror.bounds import Bounds, JournalPolicy
-from gateway.mirror.facade import MirrorOptions, Mirrors
+from gateway.mirror.facade import Mirrors
 from gateway.mirror.state import cleared, paused, resumed, resumed_intents, suspended
 from gateway.mirror.survey import survey
 from gateway.records.activity import EVENTS, Event
-from gateway.records.builtin import BUILTIN_KINDS
-from gateway.records.row import Row
-from gateway.records.stamp import DEFAULT_TENANT, Stamper
-from gateway.records.version import HybridClock
+from gateway.records.stamp import DEFAULT_TENANT
 from gateway.shadow.awaited import Awaited
+from tests.two_stores import NOW, Two, two, until
 
-NOW = datetime(2026, 11, 21, tzinfo=UTC)
+__all__ = ["two"]
+
 Make = Callable[..., Awaitable[Mirrors]]
-
-
-class Two:
-    """Two stores in memory and the mirrors between them."""
-
-    def __init__(self, path: Path, a: tuple[Store, Any], b: tuple[Store, Any]) -> None:
-        self.path = path
-        self.a, self.b = a[0], b[0]
-        self.gates = {"a": a[1], "b": b[1]}
-        self.stamper = Stamper(DEFAULT_TENANT, HybridClock())
-        self.refused: list[tuple[str, str, Row, Any]] = []
-        self.made: list[Mirrors] = []
-
-    def mirrors(self, bounds: Bounds | None = None, **options: Any) -> Mirrors:
-        """Make the mirrors; they are closed by the fixture."""
-        stores = {"a": self.a, "b": self.b}
-        made = Mirrors(
-            stores,
-            stores,
-            BUILTIN_KINDS,
-            DEFAULT_TENANT,
-            self.stamper.clock,
-            self.path / "journal.db",
-            lambda *refused: self.refused.append(refused),
-            MirrorOptions(bounds or Bounds(), **{"wait": 0.2, "look": 0.02, "closing": 0.2, **options}),
-        )
-        self.made.append(made)
-        return made
-
-    async def write(self, mirrors: Mirrors, count: int = 1, *, hand_on: bool = True) -> list[Row]:
-        """Write events to a, as its lane would."""
-        rows = [
-            self.stamper.stamp(EVENTS, Event(timestamp=NOW, session_id="s", event_type="t"))
-            for _ in range(count)
-        ]
-        first = mirrors.numbers.take(count)
-        targets = (mirrors.noted(("b",)),) * count
-        sink = mirrors.journaled(self.a)
-        await sink.write(WriteBatch(rows, Journaling(mirrors.numbers.owner, first, targets)))
-        if hand_on and targets[0]:
-            mirrors.feed("a", "b").offer(rows, first)
-        return rows
-
-    async def has(self, row: Row) -> bool:
-        """Tell whether b has a row."""
-        (found,) = await self.b.get(row.kind, row.tenant, (row.key,))
-        return found is not None
-
-
-@pytest.fixture
-async def two(open_gated: Any, tmp_path: Path) -> AsyncIterator[Two]:
-    """Give two stores, and close the mirrors between them."""
-    found = Two(tmp_path, await open_gated("a"), await open_gated("b"))
-    yield found
-    for mirrors in found.made:
-        await mirrors.close()
-
-
-async def until(condition: Callable[[], Any]) -> None:
-    """Return once something holds."""
-    async with asyncio.timeout(20):
-        while True:
-            found = condition()
-            if await found if asyncio.iscoroutine(found) else found:
-                return
-            await asyncio.sleep(0.005)
 
 
 @pytest.mark.anyio

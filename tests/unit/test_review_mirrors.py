@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,101 +13,41 @@ from gateway.backend import Health, OpenContext, WriteBatch
 from gateway.dispatch import open_store
 from gateway.engine.purging import purge
 from gateway.errors import GatewayError, JournalFullError, StoreUnavailableError
-from gateway.intents import Intent, JournalFacts, Journaling
+from gateway.intents import Intent, JournalFacts
 from gateway.journal.memory import MemoryJournal
 from gateway.mirror.bounds import Bounds, JournalPolicy
 from gateway.mirror.contract import Claim, FeedOptions, RelayOptions
-from gateway.mirror.facade import MirrorOptions, Mirrors
+from gateway.mirror.facade import Mirrors
 from gateway.mirror.fullness import fullness
 from gateway.mirror.homes import MemoryStates
 from gateway.mirror.lease import Lease
 from gateway.mirror.state import suspended
-from gateway.records.activity import EVENTS, Event
+from gateway.records.activity import EVENTS
 from gateway.records.builtin import BUILTIN_KINDS
 from gateway.records.row import Row
 from gateway.records.stamp import DEFAULT_TENANT, Stamper
 from gateway.records.version import version_at
 from gateway_sqlite.plugin import SPEC as SQLITE
+from tests.two_stores import NOW, Two, two, until
+
+__all__ = ["two"]
 
 pytestmark = pytest.mark.anyio
-NOW = datetime(2026, 11, 21, tzinfo=UTC)
 OLD = datetime(2020, 1, 1, tzinfo=UTC)
 QUICK = RelayOptions(poll=0.01, grace=0.0)
 
 
-class Two:
-    """Two stores in memory and the mirrors between them."""
-
-    def __init__(self, path: Path, a: tuple[Any, Any], b: tuple[Any, Any]) -> None:
-        self.path = path
-        self.a, self.b = a[0], b[0]
-        self.gate = b[1]
-        self.stamper = Stamper()
-        self.made: list[Mirrors] = []
-
-    def mirrors(self, bounds: Bounds | None = None, **options: Any) -> Mirrors:
-        """Make the mirrors; they are closed by the fixture."""
-        stores = {"a": self.a, "b": self.b}
-        made = Mirrors(
-            stores,
-            stores,
-            BUILTIN_KINDS,
-            DEFAULT_TENANT,
-            # A clock of its own, as of a process that has written nothing.
-            Stamper().clock,
-            self.path / "journal.db",
-            lambda *_: None,
-            MirrorOptions(bounds or Bounds(), **{"wait": 0.2, "look": 0.02, "closing": 0.2, **options}),
-        )
-        self.made.append(made)
-        return made
-
-    async def write(self, mirrors: Mirrors, at: datetime = NOW, *, hand_on: bool = True) -> Row:
-        """Write an event to a, as its lane would."""
-        row = self.event(at)
-        first = mirrors.numbers.take(1)
-        journaling = Journaling(mirrors.numbers.owner, first, (mirrors.noted(("b",)),))
-        await mirrors.journaled(self.a).write(WriteBatch([row], journaling))
-        if hand_on:
-            mirrors.feed("a", "b").offer([row], first)
-        return row
-
-    def event(self, at: datetime = NOW) -> Row:
-        """Return the row of an event."""
-        return self.stamper.stamp(EVENTS, Event(timestamp=at, session_id="s", event_type="t"))
-
-    async def has(self, row: Row) -> bool:
-        """Tell whether b has a row."""
-        (found,) = await self.b.get(row.kind, row.tenant, (row.key,))
-        return found is not None
-
-
-@pytest.fixture
-async def two(open_gated: Any, tmp_path: Path) -> AsyncIterator[Two]:
-    """Give two stores, and close the mirrors between them."""
-    found = Two(tmp_path, await open_gated("a"), await open_gated("b"))
-    yield found
-    found.gate.gate.set()
-    for mirrors in found.made:
-        await mirrors.close()
-
-
-async def until(condition: Any) -> None:
-    """Return once something holds."""
-    async with asyncio.timeout(20):
-        while True:
-            found = condition()
-            if await found if asyncio.iscoroutine(found) else found:
-                return
-            await asyncio.sleep(0.005)
+def _mirrors(two: Two, bounds: Bounds | None = None, **options: Any) -> Mirrors:
+    """Make mirrors with a clock of their own, as of a process that has written nothing."""
+    return two.mirrors(bounds, clock=Stamper().clock, **options)
 
 
 async def test_a_flush_waits_for_a_write_under_way_though_the_mirror_was_paused(two: Two) -> None:
     """Whoever removes rows after it would otherwise find them again on the mirror."""
-    mirrors = two.mirrors()
+    mirrors = _mirrors(two)
     two.gate.gate.clear()
     feed = mirrors.feed("a", "b")
-    row = await two.write(mirrors)
+    (row,) = await two.write(mirrors)
     await two.gate.entered.wait()
     feed.pause("by ann")
     flushing = asyncio.ensure_future(feed.flush())
@@ -123,7 +61,7 @@ async def test_a_flush_waits_for_a_write_under_way_though_the_mirror_was_paused(
 
 async def test_a_feed_outlives_an_error_that_nobody_expected(two: Two) -> None:
     """Who waits is told, and the next write reaches the mirror again."""
-    mirrors = two.mirrors()
+    mirrors = _mirrors(two)
     feed = mirrors.feed("a", "b")
     row = two.event()
     faults: list[Exception] = [RuntimeError("the cache is broken")]
@@ -163,8 +101,8 @@ async def test_a_row_that_is_refused_for_good_fills_no_journal_by_its_age(
 ) -> None:
     """One such row would stop all writes after a week, or have the mirror given up; other rows still count."""
     bounds = Bounds(age=timedelta(seconds=0.2), policy=policy)
-    mirrors = two.mirrors(bounds, relay=QUICK)
-    row = await two.write(mirrors, hand_on=False)
+    mirrors = _mirrors(two, bounds, relay=QUICK)
+    (row,) = await two.write(mirrors, hand_on=False)
     two.gate.refuses = {row.key}
     await mirrors.start()
     watch = mirrors._watches["a", "b"]
@@ -198,8 +136,8 @@ async def test_what_is_refused_is_told_from_what_waits() -> None:
 
 async def test_a_row_that_is_accepted_at_last_is_not_said_to_be_refused(two: Two) -> None:
     """Though nothing follows it: the report is about now."""
-    mirrors = two.mirrors(relay=QUICK)
-    row = await two.write(mirrors, hand_on=False)
+    mirrors = _mirrors(two, relay=QUICK)
+    (row,) = await two.write(mirrors, hand_on=False)
     two.gate.refuses = {row.key}
     await mirrors.start()
     states, relay = mirrors.homes["a"].states, mirrors._watches["a", "b"].relay
@@ -216,7 +154,7 @@ async def test_a_row_that_is_accepted_at_last_is_not_said_to_be_refused(two: Two
 
 async def test_a_count_that_is_old_leaves_no_more_room_than_there_was(two: Two) -> None:
     """A long journal is counted seldom; the rows of this gateway count in between all the same."""
-    mirrors = two.mirrors(Bounds(rows=50), feed=FeedOptions(rows=1))
+    mirrors = _mirrors(two, Bounds(rows=50), feed=FeedOptions(rows=1))
     two.gate.faults = [StoreUnavailableError("down")] * 1000
     await mirrors.start()
     for _ in range(30):
@@ -232,7 +170,7 @@ async def test_a_count_that_is_old_leaves_no_more_room_than_there_was(two: Two) 
 
 async def test_a_store_that_gets_nothing_is_not_asked_before_a_write(two: Two) -> None:
     """The journal of a mirror that hangs would hold up the callers."""
-    mirrors = two.mirrors(Bounds(rows=10))
+    mirrors = _mirrors(two, Bounds(rows=10))
     await mirrors.start()
 
     async def never() -> None:
@@ -248,7 +186,7 @@ async def test_a_store_that_gets_nothing_is_not_asked_before_a_write(two: Two) -
 
 async def test_who_has_not_heard_for_long_keeps_intents(two: Two) -> None:
     """A process that still takes a mirror for given up would lose writes that no copy brings any more."""
-    mirrors = two.mirrors(look=3600.0)
+    mirrors = _mirrors(two, look=3600.0)
     await mirrors.homes["a"].states.change("b", partial(suspended, since=1, why="full"))
     watch = mirrors._watches["a", "b"]
     watch._mirror = Down()  # type: ignore[assignment] # stands for the store's health
@@ -272,13 +210,13 @@ async def test_rows_that_another_process_brings_are_removed_too(two: Two) -> Non
     ours, theirs = await open_store(SQLITE, context), await open_store(SQLITE, context)
     try:
         two.a = theirs
-        other = two.mirrors(relay=QUICK)
-        row = await two.write(other, OLD, hand_on=False)
+        other = _mirrors(two, relay=QUICK)
+        (row,) = await two.write(other, at=OLD, hand_on=False)
         two.gate.gate.clear()
         await other.start()
         await two.gate.entered.wait()
         two.a = ours
-        mine = two.mirrors()
+        mine = _mirrors(two)
         await mine.start()
         purging = asyncio.ensure_future(purge((ours, two.b), EVENTS, DEFAULT_TENANT, NOW, None, mine))
         await until(lambda: gone(ours, row))

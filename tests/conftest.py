@@ -7,19 +7,18 @@ happens where one is missing.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any, TypeVar
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import HealthCheck, Phase, settings
 
+from tests.holding import USED, hold
 from tests.servers import (
     Database,
-    MissingServerError,
     PgBouncer,
     PostgresServer,
     QuestDbServer,
-    Server,
     TimescaleServer,
     ValkeyServer,
 )
@@ -28,8 +27,6 @@ from tests.workers import in_order, share_of
 if TYPE_CHECKING:
     from tests.prepared import KitDatabases, PreparedDatabases
 
-S = TypeVar("S", bound=Server)
-
 # A busy machine is no fault of what is tested.
 settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("busy")
@@ -37,8 +34,6 @@ settings.load_profile("busy")
 # For what was tested in full elsewhere, and for failures that are expected and need not be made simple.
 settings.register_profile("few", settings.get_profile("busy"), max_examples=8)
 settings.register_profile("unshrunk", settings.get_profile("busy"), phases=[Phase.generate])
-
-USED = pytest.StashKey[dict[str, str]]()
 
 
 def _loaded(profile: str) -> Iterator[None]:
@@ -65,28 +60,16 @@ def anyio_backend() -> str:
     return "asyncio"
 
 
-def _hold(request: pytest.FixtureRequest, make: Callable[[], S], prefix: str = "no server: ") -> Iterator[S]:
-    """Start a server, note that it was used, and end it; skip with a reason that the root conftest counts."""
-    try:
-        made = make()
-    except MissingServerError as missing:
-        pytest.skip(f"{prefix}{missing}")
-    with made as server:
-        used = request.config.stash.setdefault(USED, {})
-        used[str(server.origin)] = f"ready in {server.started_in:.2f} s"
-        yield server
-
-
 @pytest.fixture(scope="session")
 def postgres18(request: pytest.FixtureRequest) -> Iterator[PostgresServer]:
     """PostgreSQL 18 of the wheel, or the server that STORAGE_TEST_POSTGRES_URL names."""
-    yield from _hold(request, PostgresServer.default)
+    yield from hold(request, PostgresServer.default)
 
 
 @pytest.fixture(scope="session")
 def postgres15(request: pytest.FixtureRequest) -> Iterator[PostgresServer]:
     """The system's PostgreSQL: 15 on Debian 12. Its databases sort text by the rules of English."""
-    yield from _hold(request, PostgresServer.debian)
+    yield from hold(request, PostgresServer.debian)
 
 
 @pytest.fixture(scope="session")
@@ -98,25 +81,25 @@ def postgres_server(postgres18: PostgresServer) -> PostgresServer:
 @pytest.fixture(scope="session")
 def pgbouncer(request: pytest.FixtureRequest, postgres18: PostgresServer) -> Iterator[PgBouncer]:
     """PgBouncer in transaction mode in front of `postgres18`, with four server connections a pool."""
-    yield from _hold(request, lambda: PgBouncer(postgres18))
+    yield from hold(request, lambda: PgBouncer(postgres18))
 
 
 @pytest.fixture(scope="session")
 def timescale(request: pytest.FixtureRequest) -> Iterator[TimescaleServer]:
     """PostgreSQL with TimescaleDB, the one server that CI may lack."""
-    yield from _hold(request, TimescaleServer.default, "no server, which CI may lack: ")
+    yield from hold(request, TimescaleServer.default, "no server, which CI may lack: ")
 
 
 @pytest.fixture(scope="session")
 def valkey(request: pytest.FixtureRequest) -> Iterator[ValkeyServer]:
     """Valkey, or Redis where only that is there."""
-    yield from _hold(request, ValkeyServer.default)
+    yield from hold(request, ValkeyServer.default)
 
 
 @pytest.fixture(scope="session")
 def questdb(request: pytest.FixtureRequest) -> Iterator[QuestDbServer]:
     """QuestDB with HTTP and the PostgreSQL protocol."""
-    yield from _hold(request, QuestDbServer.default)
+    yield from hold(request, QuestDbServer.default)
 
 
 @pytest.fixture

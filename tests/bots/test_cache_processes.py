@@ -19,9 +19,10 @@ import pytest
 from gateway import Gateway
 from gateway_redis.cache import RedisCache
 from gateway_redis.settings import RedisSettings
+from tests.holding import hold
 from tests.open_cache import incarnation_of, open_cache
 from tests.prepared import environ_of
-from tests.servers import MissingServerError, RedisServer
+from tests.servers import RedisServer
 
 BOT = """
 import asyncio, json, random, sys, time
@@ -139,14 +140,9 @@ def test_the_check_finds_a_step_back() -> None:
 
 
 @pytest.fixture
-def redis_url() -> Iterator[RedisServer]:
+def redis_url(request: pytest.FixtureRequest) -> Iterator[RedisServer]:
     """A server of this test's own, since it is killed."""
-    try:
-        made = RedisServer.made()
-    except MissingServerError as missing:
-        pytest.skip(f"no server: {missing}")
-    with made as server:
-        yield server
+    yield from hold(request, RedisServer.made)
 
 
 @pytest.mark.parametrize("store", ["sqlite", "postgres"])

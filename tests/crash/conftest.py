@@ -13,8 +13,9 @@ import pytest
 from gateway import Gateway
 from tests.crash.crash_kinds import CRASH_KINDS, WorkOrders
 from tests.crash.crash_lab import Nursery, World
+from tests.holding import hold
 from tests.prepared import make_schema
-from tests.servers import Database, MissingServerError, PostgresServer, QuestDbServer
+from tests.servers import Database, PostgresServer, QuestDbServer
 
 MakeWorld = Callable[..., World]
 
@@ -42,14 +43,9 @@ def crash_database(mortal_postgres: PostgresServer) -> Iterator[Database]:
 
 
 @pytest.fixture(scope="session")
-def mortal_questdb() -> Iterator[QuestDbServer]:
+def mortal_questdb(request: pytest.FixtureRequest) -> Iterator[QuestDbServer]:
     """A QuestDB server of these tests' own, which they may kill."""
-    try:
-        made = QuestDbServer.default()
-    except MissingServerError as missing:
-        pytest.skip(f"no server: {missing}")
-    with made as server:
-        yield server
+    yield from hold(request, QuestDbServer.default)
 
 
 @pytest.fixture(scope="session")

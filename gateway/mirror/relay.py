@@ -18,7 +18,7 @@ from gateway.errors import GatewayError, StoreError
 from gateway.intents import Intent, Stretch, stretches_of
 from gateway.mirror.contract import Claim, Feeding, Pair, Permission, Refused, RelayOptions, RelayStatus
 from gateway.mirror.patience import Patience
-from gateway.mirror.replay import Number, Page, Replayed, page_of, replay
+from gateway.mirror.replay import Number, Page, Replayed, onward, page_of, replay
 from gateway.records.version import version_at
 
 __all__ = ["Relay"]
@@ -126,7 +126,7 @@ class Relay:
         self._claim = await self._permission.claim()
         if self._claim is not Claim.PAUSED:
             with contextlib.suppress(StoreError):  # noted, and the circuit knows how long to wait
-                await self._round(None, leased=False)
+                await self._round(before, leased=False)
         return await self._is_empty(before)
 
     async def _is_empty(self, before: int | None) -> bool:
@@ -197,15 +197,16 @@ class Relay:
         try:
             while True:
                 page = await reading
-                if page.last is not None:
-                    reading = asyncio.ensure_future(self._page(page.last))
+                after = onward(page, before)
+                if after is not None:
+                    reading = asyncio.ensure_future(self._page(after))
                 due = self._due(page.intents, before)
                 if due and leased and not await self._may():
                     return
                 done = await self._hand_over(due) if due else []
                 await telling
                 telling = asyncio.ensure_future(self._acknowledge(done))
-                if page.last is None:
+                if after is None:
                     break
             self._patience.end()
             self._complete = True

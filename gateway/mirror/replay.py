@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from gateway.backend import Capability, Step, WriteBatch
 from gateway.columns import by_column
@@ -16,7 +16,9 @@ from gateway.records.kind import KindSpec
 from gateway.records.row import Key, Row
 from gateway.telemetry import background, pair_attributes
 
-__all__ = ["Number", "Page", "Replayed", "page_of", "replay"]
+__all__ = ["Number", "Page", "Replayed", "onward", "page_of", "replay"]
+
+_LAST: Final = 2**63 - 1
 
 Number = tuple[str, int]
 """An owner and a number: what is acknowledged, with all its parts."""
@@ -69,6 +71,24 @@ async def page_of(pair: Pair, limit: int, after: Stretch | None) -> Page:
             last = found[whole - 1]
             return Page(found[:whole], Stretch(last.owner, last.number, last.number))
         limit *= 2
+
+
+def onward(page: Page, before: int | None) -> Stretch | None:
+    """Return where to go on after a page, None at the end.
+
+    Behind a whole page that an owner wrote too late for this round is what it wrote later still. While bots write
+    faster than pages are read, that has no end, and what is due again at the journal's start would wait for it.
+
+    Args:
+        page: What was read.
+        before: The version before which intents are due in this round; None where all are.
+    """
+    if page.last is None or before is None:
+        return page.last
+    owner = page.last.owner
+    if all(one.owner == owner and one.version >= before for one in page.intents):
+        return Stretch(owner, page.last.first, _LAST)
+    return page.last
 
 
 async def replay(pair: Pair, intents: Sequence[Intent]) -> Replayed:

@@ -9,19 +9,22 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from gateway.backend import Group, WriteBatch
 from gateway.engine.purging import purge
 from gateway.errors import StoreFullError, StoreUnavailableError
-from gateway.intents import Intent, Journaling
+from gateway.intents import Intent, Journaling, Stretch
 from gateway.journal.notes import notes_of
 from gateway.lanes.lane import Lane
 from gateway.lanes.outcomes import LaneOptions
-from gateway.mirror.contract import Claim, FeedOptions, RelayOptions
-from gateway.mirror.replay import page_of
+from gateway.mirror.contract import Claim, FeedOptions, Pair, RelayOptions
+from gateway.mirror.replay import Page, onward, page_of
 from gateway.query import Query
 from gateway.records import POSITIONS, TRADES, Position, Row, Trade
 from gateway.records.stamp import DEFAULT_TENANT, Stamper
+from gateway.records.version import MAX_VERSION
 from tests.mirrors import QUICK_RELAY, Rig
 
 pytestmark = pytest.mark.anyio
@@ -314,6 +317,62 @@ async def test_a_page_never_ends_within_a_number(two: Two) -> None:
         if after is None:
             break
     assert sorted(seen) == [1, 2, 3, 4, 5]
+
+
+async def test_what_is_due_does_not_wait_for_writers_to_pause(
+    open_gated: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Bots that write faster than the relay reads pages do not keep it busy with what is not due yet."""
+    two = Two(*(await open_gated("a")), *(await open_gated("b")))
+    two.rig = Rig(
+        {"a": two.primary, "b": two.mirror}, relay=RelayOptions(poll=0.001, grace=0.0, batch=1, parallel=1)
+    )
+    two.lane, two.way = two.lane_of(two.rig), two.rig.way("a", "b")
+    two.feed.pause("by a test")
+    rows: list[Row] = []
+
+    async def page(pair: Pair, limit: int, after: Stretch | None) -> Page:
+        """Let bots write while a page is read, more than it holds, without end."""
+        for _ in range(3):
+            rows.append(trade(len(rows)))
+            await two.lane.write((rows[-1],), two.way)
+        return await page_of(pair, limit, after)
+
+    await two.lane.write((trade(-1),), two.way)
+    monkeypatch.setattr("gateway.mirror.relay.page_of", page)
+    two.rig.start()
+    await eventually(lambda: _first(two, rows, 20))
+    await two.lane.close()
+    await two.rig.close()
+
+
+async def _first(two: Two, rows: list[Row], count: int) -> bool:
+    return len(rows) >= count and all(await two.mirrored(*rows[:count]))
+
+
+@given(
+    versions=st.lists(st.integers(0, 20), min_size=1, max_size=6),
+    owners=st.lists(st.sampled_from("ab"), min_size=6, max_size=6),
+    before=st.none() | st.integers(0, 20),
+    ends=st.booleans(),
+)
+def test_only_what_was_written_later_is_passed_over(
+    versions: list[int], owners: list[str], before: int | None, ends: bool
+) -> None:
+    """A round goes on behind the page, or behind an owner of whom it saw a whole page that is not due."""
+    numbered = zip(sorted(owners[: len(versions)]), versions, strict=True)
+    page = [
+        Intent(owner, at, 0, TRADES, DEFAULT_TENANT, (f"{at}",), version, "")
+        for at, (owner, version) in enumerate(numbered)
+    ]
+    last = None if ends else Stretch(page[-1].owner, page[-1].number, page[-1].number)
+    found = onward(Page(page, last), before)
+    late = before is not None and min(versions) >= before and len({one.owner for one in page}) == 1
+    assert (found is None) == ends
+    if last is not None and found is not None:
+        assert found.owner == last.owner
+        assert (found.last == MAX_VERSION) == late
+        assert late or found == last
 
 
 async def test_an_acknowledgement_that_fails_is_made_up_for(

@@ -327,6 +327,33 @@ def test_a_running_bot_is_paused_and_resumed_from_outside(workplace: Any) -> Non
     asyncio.run(work())
 
 
+def test_draining_beside_a_bot_that_never_rests_ends(workplace: Any) -> None:
+    """There is always something on its way then; what was waiting when it was asked arrives, and it says so."""
+    env = environ(workplace, "sqlite,json")
+
+    async def work() -> None:
+        async with Gateway(environ=env, env_file=None) as gateway:
+            resting = False
+
+            async def trade() -> None:
+                while not resting:
+                    await gateway.save_position(condition_id="a", side="YES", entry_price=1, opened_at=NOW)
+
+            trading = asyncio.create_task(trade())
+            try:
+                found = await asyncio.to_thread(
+                    workplace.run, "mirror", "drain", "json", "--timeout", "60", "--json", env=env
+                )
+            finally:
+                resting = True
+                await trading
+        (one,) = found.json["mirrors"]
+        assert (found.code, one["left"], one["why"]) == (0, 0, None)
+        assert one["newer"] > 0
+
+    asyncio.run(work())
+
+
 def test_a_pause_of_before_holds_at_the_start(workplace: Any) -> None:
     """A bot that is started while its mirror is paused writes nothing to it, not even the first row."""
     env = environ(workplace, "json,sqlite")

@@ -4,35 +4,34 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import timedelta
 from typing import Any, Final
 
 from gateway.backend import Capability
-from gateway.cli.actions.mirroring import bounds_of, home, primary_of
+from gateway.cli.actions.mirroring import bounds_of, home, lasting, primary_of
 from gateway.cli.exits import ExitCode
 from gateway.cli.output import note, print_json, print_line
 from gateway.cli.progress import Meter, metered
 from gateway.cli.session import Session
 from gateway.dispatch import StoreSet
-from gateway.errors import PhaseError, StoreBusyError, StoreError, StoreLockedError, StoreUnavailableError
+from gateway.errors import StoreBusyError, StoreLockedError, StoreUnavailableError
 from gateway.journal.numbers import Numbers
-from gateway.mirror.bounds import age_text
 from gateway.mirror.circuit import Circuit
 from gateway.mirror.contract import Pair
 from gateway.mirror.homes import Home
 from gateway.mirror.lease import Lease
 from gateway.mirror.relay import Relay
-from gateway.mirror.state import behind
 from gateway.mirror.survey import Standing, survey
 from gateway.records.row import Row
 
-__all__ = ["Drained", "await_arrival", "drain_mirrors"]
+__all__ = ["Drained", "drain_mirrors"]
 
+_Name = tuple[str, int, int]
+"""The owner, the number and the part of an intent."""
 _LOOK: Final = 0.2
-_FRESH: Final = timedelta(seconds=5)
-"""What is younger than this is on its way, if bots run: they hand it over before another store leads."""
+_NAMED: Final = 20_000
+"""Up to how many changes are told from those that bots write meanwhile."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,22 +41,30 @@ class Drained:
     Attributes:
         mirror: Instance name.
         handed: How many changes were there at first, and are not any more.
-        left: How many are left.
-        why: Why; None if none is.
+        left: How many of them are left.
+        newer: How many were written meanwhile, and have yet to arrive.
+        why: Why some are left; None if none is.
     """
 
     mirror: str
     handed: int
     left: int
+    newer: int
     why: str | None
 
     def described(self) -> dict[str, Any]:
         """Return it JSON-ready."""
-        return {"mirror": self.mirror, "handed_over": self.handed, "left": self.left, "why": self.why}
+        return {
+            "mirror": self.mirror,
+            "handed_over": self.handed,
+            "left": self.left,
+            "newer": self.newer,
+            "why": self.why,
+        }
 
 
 def drain_mirrors(session: Session, target: str | None, timeout: float, *, as_json: bool) -> ExitCode:
-    """Wait until nothing is left for a mirror, or for every one.
+    """Wait until a mirror, or every one, has what was waiting for it; what bots write meanwhile is not waited for.
 
     Raises:
         ConfigurationError: It is no mirror, or its journal is in the memory of a bot.
@@ -66,7 +73,7 @@ def drain_mirrors(session: Session, target: str | None, timeout: float, *, as_js
     names = session.instances if target is None else (target,)
     primaries = {name: primary_of(session, name) for name in names}
     # Without a name: what can be seen, unless that is nothing; then the first says why.
-    seen = tuple(name for name in names if primaries[name] in _lasting(session))
+    seen = tuple(name for name in names if primaries[name] in lasting(session))
     targets = (seen or names) if target is None else names
     end = time.monotonic() + timeout
     with metered() as meter:
@@ -79,18 +86,12 @@ def drain_mirrors(session: Session, target: str | None, timeout: float, *, as_js
     return ExitCode.PROBLEM if failed else ExitCode.OK
 
 
-def _lasting(session: Session) -> tuple[str, ...]:
-    """Return the stores that keep intents where somebody else can see them."""
-    lasting = {Capability.JOURNAL, Capability.DURABLE}
-    stores = session.configuration.stores
-    return tuple(store.instance for store in stores if store.spec.capabilities & lasting)
-
-
 def _print(done: Sequence[Drained]) -> None:
     for one in done:
         if one.why is None:
             moved = f"{one.handed:,} changes handed over" if one.handed else "nothing was waiting"
-            print_line(f"{one.mirror}: has everything ({moved})", "green")
+            newer = f"; {one.newer:,} that were written meanwhile are on their way" if one.newer else ""
+            print_line(f"{one.mirror}: has everything that was waiting ({moved}){newer}", "green")
         else:
             print_line(f"{one.mirror}: {one.left:,} changes are left: {one.why}", "bold red")
 
@@ -113,7 +114,12 @@ async def _drain(session: Session, target: str, end: float, meter: Meter) -> Dra
 
 
 class _Looking:
-    """Counts what is left, and shows how far it has come."""
+    """Counts what is left of what there was at first, and shows how far it has come.
+
+    Attributes:
+        left: How many changes are left.
+        newer: How many were written meanwhile.
+    """
 
     def __init__(self, session: Session, kept: Home, primary: str, target: str, meter: Meter) -> None:
         self._session = session
@@ -121,16 +127,24 @@ class _Looking:
         self._pair = (primary, target)
         self._meter = meter
         self._most = 0
-        self.left = 0
+        self._named: set[_Name] | None = None
+        self.left = self.newer = 0
 
     async def once(self) -> Standing:
         """Look; a store that cannot be asked is an error here."""
-        standing = await survey(self._home, *self._pair, self._session.tenant, bounds_of(self._session))
+        tenant, target = self._session.tenant, self._pair[1]
+        standing = await survey(self._home, *self._pair, tenant, bounds_of(self._session))
         if standing.facts is None:
             raise StoreUnavailableError(str(standing.unknown))
-        self.left = standing.facts.depth
+        self.left, self.newer = standing.facts.depth, 0
+        if 0 < self.left <= _NAMED:
+            # Beside bots that write there is always something, which says nothing of what was there before.
+            found = await self._home.journal.pending(target, tenant, 2 * _NAMED)
+            names = {(one.owner, one.number, one.part) for one in found}
+            self._named = names if self._named is None else self._named & names
+            self.left, self.newer = len(self._named), len(names - self._named)
         self._most = max(self._most, self.left)
-        self._meter.show(self._pair[1], self._most - self.left, self._most)
+        self._meter.show(target, self._most - self.left, self._most)
         return standing
 
     def drained(self, why: str | None) -> Drained:
@@ -139,7 +153,7 @@ class _Looking:
             why = None
         elif why is None:
             why = "the time is over; look with `gateway mirror status`, or wait longer with --timeout"
-        return Drained(self._pair[1], self._most - self.left, self.left, why)
+        return Drained(self._pair[1], self._most - self.left, self.left, self.newer, why)
 
 
 def _obstacle(standing: Standing) -> str | None:
@@ -190,75 +204,15 @@ async def _relay_between(
     async with home(session, primary, writable=True) as writable:
         lease = Lease(writable.states, target, Numbers().owner)
         relay = Relay(pair, None, lease, refused=note_refused)
+        draining = asyncio.create_task(relay.drain(max(0.0, end - time.monotonic())))
         try:
-            draining = asyncio.create_task(relay.drain(max(0.0, end - time.monotonic())))
             while not draining.done():
                 await asyncio.wait((draining,), timeout=_LOOK)
                 await look.once()
+                if not look.left:  # what else there is has been written meanwhile, and that may have no end
+                    return
             await draining
         finally:
+            draining.cancel()
+            await asyncio.wait((draining,))
             await relay.aclose()
-
-
-async def await_arrival(
-    session: Session, moved: Iterable[tuple[str, str]], seconds: float, *, running: bool
-) -> None:
-    """Return once stores that are to lead have what those have written that lead now.
-
-    Args:
-        session: Names the stores.
-        moved: From which store to which other the lead passes.
-        seconds: How long to wait.
-        running: Whether bots run, which hand over what they have written just now.
-
-    Raises:
-        PhaseError: A store that is to lead lacks something, or may lack it, for the other one cannot be asked.
-    """
-    for source, target in moved:
-        if source not in _lasting(session):
-            continue
-        try:
-            await _await_one(session, source, target, seconds, running=running)
-        except StoreError as error:
-            raise PhaseError(
-                f"whether {target} has everything cannot be known: {error}. To let it lead all the same, add --force, "
-                "which is kept with the decision; running bots then do not wait for it either"
-            ) from error
-
-
-async def _await_one(session: Session, source: str, target: str, seconds: float, *, running: bool) -> None:
-    async with home(session, source) as kept:
-        end = time.monotonic() + seconds
-        while True:
-            standing = await _asked(session, kept, source, target)
-            if _arrived(standing, running, time.monotonic() >= end):
-                return
-            await asyncio.sleep(_LOOK)
-
-
-async def _asked(session: Session, kept: Home, source: str, target: str) -> Standing:
-    standing = await survey(kept, source, target, session.tenant, bounds_of(session))
-    if standing.facts is None:
-        raise StoreUnavailableError(str(standing.unknown))
-    return standing
-
-
-def _arrived(standing: Standing, running: bool, late: bool) -> bool:
-    """Tell whether a store that is to lead has everything; refuse what waiting cannot help, or not any longer."""
-    target, state = standing.mirror, standing.state
-    depth = 0 if standing.facts is None else standing.facts.depth
-    if state is not None and behind(state):
-        raise PhaseError(
-            f"{target} cannot lead: {standing.problems[0]}. To let it lead all the same, add --force, which is kept "
-            "with the decision"
-        )
-    if not depth or (running and standing.age < _FRESH and not (state is not None and state.paused)):
-        return True
-    if late or (state is not None and state.paused):
-        why = f" ({standing.problems[0]})" if standing.problems else ""
-        raise PhaseError(
-            f"{depth:,} changes have yet to reach {target}{why}, the oldest for {age_text(standing.age)}; "
-            f"run `gateway mirror drain {target}`. To let it lead all the same, add --force, which is kept with the "
-            "decision"
-        )
-    return False

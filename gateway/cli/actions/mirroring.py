@@ -33,6 +33,7 @@ from gateway.records.version import HybridClock
 __all__ = [
     "bounds_of",
     "home",
+    "lasting",
     "look",
     "mirror_findings",
     "modes",
@@ -65,6 +66,13 @@ def primary_of(session: Session, target: str) -> str:
             f"no store {target!r} is configured; STORAGE_BACKENDS names {', '.join(names)}"
         )
     return next(name for name in names if name != target)
+
+
+def lasting(session: Session) -> tuple[str, ...]:
+    """Return the stores that keep intents where somebody else can see them."""
+    kept = {Capability.JOURNAL, Capability.DURABLE}
+    stores = session.configuration.stores
+    return tuple(store.instance for store in stores if store.spec.capabilities & kept)
 
 
 def bounds_of(session: Session) -> Bounds:

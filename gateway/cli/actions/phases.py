@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
-from gateway.cli.actions.draining import await_arrival
+from gateway.cli.actions.arrival import await_arrival
 from gateway.cli.actions.verifying import compare_kinds
 from gateway.cli.arguments import parse_share
 from gateway.cli.exits import ExitCode

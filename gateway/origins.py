@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import re
+import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
-from importlib.metadata import EntryPoint, entry_points
+from functools import lru_cache
+from importlib.metadata import Distribution, EntryPoint, entry_points
 from typing import Final
 
 from gateway.catalogue import CATALOGUE, DISTRIBUTION, did_you_mean, install_hint
@@ -85,24 +88,37 @@ def normal(name: str) -> str:
 
 
 def installed_entry_points() -> list[EntryPoint]:
-    """Return our groups' entry points; one look through the installed distributions for all of them."""
+    """Return our groups' entry points: one look through the installed distributions, until one comes or goes."""
+    return list(_entry_points_in(tuple(map(_seen, sys.path))))
+
+
+@lru_cache(maxsize=1)
+def _entry_points_in(path: tuple[tuple[str, int], ...]) -> tuple[EntryPoint, ...]:  # noqa: ARG001 - what was seen there
     found = entry_points()
-    return [entry for group in ALL_GROUPS for entry in found.select(group=group)]
+    return tuple(entry for group in ALL_GROUPS for entry in found.select(group=group))
+
+
+def _seen(folder: str) -> tuple[str, int]:
+    """Return where distributions may lie, and when one last came or went there."""
+    place = os.path.abspath(folder)  # noqa: PTH100 - a text is what is compared, a thousand times a test run
+    try:
+        return place, os.stat(place).st_mtime_ns  # noqa: PTH116 - as above
+    except OSError:
+        return place, -1
+
+
+@lru_cache(maxsize=64)
+def _name_and_version(dist: Distribution) -> tuple[str, str]:
+    # Each of the two parses all of the metadata, and a distribution's entry points share one object.
+    return dist.name, dist.version
 
 
 def origins_of(entries: Iterable[EntryPoint]) -> list[tuple[Origin, EntryPoint]]:
-    """Return where each entry point comes from.
-
-    A distribution's own entry points share one object, whose metadata are parsed once: to parse them for each name
-    and version anew would be most of what opening a gateway costs.
-    """
-    told: dict[int, tuple[str, str]] = {}
+    """Return where each entry point comes from."""
     found = []
     for entry in entries:
-        dist = entry.dist
-        if dist is not None and id(dist) not in told:
-            told[id(dist)] = (dist.name, dist.version)
-        found.append((Origin(entry.name, entry.group, *told.get(id(dist), ("unknown",))), entry))
+        named = ("unknown",) if entry.dist is None else _name_and_version(entry.dist)
+        found.append((Origin(entry.name, entry.group, *named), entry))
     return found
 
 

@@ -7,6 +7,8 @@ import re
 from collections.abc import Sequence
 from typing import Any, Final
 
+from pluggy import PluginManager
+
 from gateway.backend import API_VERSION, BackendSettings, BackendSpec, Capability
 from gateway.dispatch import HOOKS
 from gateway.hookspecs import new_manager
@@ -16,17 +18,25 @@ __all__ = ["NAME_PATTERN", "brief", "fault_of_backend", "fault_of_hooks", "items
 NAME_PATTERN: Final = re.compile(r"^[a-z][a-z0-9_]*$")
 """Names of backends and instances: they become parts of variable names."""
 
+_spare: Final[list[PluginManager]] = []
+"""Managers without plugins: to teach one every hook costs more than all else here. One with a fault is thrown away."""
+
 
 def fault_of_hooks(plugin: object) -> str | None:
     """Try a plugin's hooks in a manager of its own, so that a faulty one leaves no trace in the real one."""
-    trial = new_manager()
+    try:
+        trial = _spare.pop()
+    except IndexError:
+        trial = new_manager()
     try:
         trial.register(plugin, "trial")
         trial.check_pending()
         callers = trial.get_hookcallers(plugin) or []
+        names = {caller.name for caller in callers}
+        trial.unregister(plugin)
     except Exception as error:  # noqa: BLE001 - a foreign object may raise anything; the caller reports it
         return f"has hooks that do not fit: {brief(error)}"
-    names = {caller.name for caller in callers}
+    _spare.append(trial)
     if not names:
         return "brings no hook; mark its functions with @hookimpl from gateway.hookspecs"
     misplaced = sorted(names.intersection(HOOKS))

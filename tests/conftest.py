@@ -60,6 +60,14 @@ def anyio_backend() -> str:
     return "asyncio"
 
 
+@pytest.fixture(scope="session", autouse=True)
+def short_logs() -> Iterator[None]:
+    """Let SQLite files begin with a short log: thousands of them, at 16 MB each, would keep a small machine busy."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("gateway_sqlite.opening.LONGEST_GROWTH", 1 << 21)
+        yield
+
+
 @pytest.fixture(scope="session")
 def postgres18(request: pytest.FixtureRequest) -> Iterator[PostgresServer]:
     """PostgreSQL 18 of the wheel, or the server that STORAGE_TEST_POSTGRES_URL names."""

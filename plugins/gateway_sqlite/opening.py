@@ -15,11 +15,17 @@ from gateway_sqlite.files import log_of
 from gateway_sqlite.probe import connect_to_look
 from gateway_sqlite.settings import SqliteSettings
 
-__all__ = ["busy_timeout_of", "checkpoint_connector", "reader_connector", "writer_connector"]
+__all__ = [
+    "LONGEST_GROWTH",
+    "busy_timeout_of",
+    "checkpoint_connector",
+    "reader_connector",
+    "writer_connector",
+]
 
 _READER_CACHE_KIB: Final = 16_384
 _RETRY_SECONDS: Final = 0.02
-_LONGEST_GROWTH: Final = 64 * 1024 * 1024
+LONGEST_GROWTH: Final = 64 * 1024 * 1024
 """Bytes the log is given at once, at most: more would be felt when opening."""
 
 Connector = Callable[[], sqlite3.Connection]
@@ -115,7 +121,7 @@ def _grow_log(connection: sqlite3.Connection, path: Path, settings: SqliteSettin
     wrong.
     """
     (page,) = connection.execute("PRAGMA page_size").fetchone()
-    wanted = min(settings.wal_autocheckpoint * page, _LONGEST_GROWTH)
+    wanted = min(settings.wal_autocheckpoint * page, LONGEST_GROWTH)
     log = log_of(path)
     if log.exists() and log.stat().st_size >= wanted:
         return

@@ -24,6 +24,7 @@ __all__ = [
     "give",
     "half_made",
     "locked",
+    "memory",
     "reachable",
     "reachable_copy",
     "scratch",
@@ -35,6 +36,10 @@ SHARED_CACHE: Final = Path("/var/cache") / PRODUCT
 """The cache of root: readable by the user that servers run as."""
 
 SHARED_TEMPORARY: Final = Path("/tmp")  # noqa: S108 - only when $TMPDIR is closed to the server's user; mkdtemp is safe
+
+_MEMORY: Final = Path("/dev/shm")  # noqa: S108 - mkdtemp is safe
+_ROOMY: Final = 8 << 30
+"""Bytes that must be free for files to be kept in memory."""
 
 
 @dataclass(frozen=True)
@@ -124,6 +129,21 @@ def half_made(kept: Path) -> Path:
     for stale in kept.parent.glob(f"{kept.name}.half-*"):
         shutil.rmtree(stale, ignore_errors=True)
     return Path(tempfile.mkdtemp(prefix=f"{kept.name}.half-", dir=kept.parent))
+
+
+def memory() -> Path | None:
+    """Return a directory whose files are in memory; None where there is none with room enough.
+
+    A server that need not survive a power loss is well kept there: a database is made and dropped for many a test, and
+    that is a thousand files each time, which some file systems take long for.
+    """
+    try:
+        room = os.statvfs(_MEMORY)
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        free = next(int(line.split()[1]) << 10 for line in lines if line.startswith("MemAvailable:"))
+    except (OSError, StopIteration):
+        return None
+    return _MEMORY if min(free, room.f_bavail * room.f_frsize) >= _ROOMY and reachable(_MEMORY) else None
 
 
 def scratch(name: str, within: Path | None = None) -> Path:

@@ -15,7 +15,7 @@ from typing import Any, Final, Self
 from urllib.parse import quote, unquote, urlsplit
 
 from tests.servers.origin import MissingServerError, Origin, given_url
-from tests.servers.places import User, give, scratch
+from tests.servers.places import User, give, memory, scratch
 from tests.servers.postgres_programs import (
     LOGINS,
     Programs,
@@ -225,7 +225,9 @@ class PostgresServer(Server):
         return self.programs.user()
 
     def _scratch(self) -> Path:
-        return scratch(self.slug, self.programs.kept if self.programs.root else None)
+        if self.programs.root:
+            return scratch(self.slug, self.programs.kept)
+        return scratch(self.slug, memory() if self.settings.get("fsync") == "off" else None)
 
     def _ready(self, directory: Path) -> bool:
         """Tell whether the server says in its pid file that it takes connections, which is what pg_ctl looks at."""

@@ -47,6 +47,12 @@ FEW_THREADS: Final = {
     "view.compiler.worker.count": "1",
     "export.worker.count": "1",
     "mat.view.refresh.worker.count": "0",
+    # After its work each thread would give way ten thousand times before it sleeps: seconds of a small machine's time.
+    **{
+        f"{pool}.worker.{name}.threshold": value
+        for pool in ("shared", "wal.apply", "view.compiler", "export")
+        for name, value in (("yield", "5"), ("nap", "20"), ("sleep", "200"))
+    },
 }
 """For a server that is not measured."""
 

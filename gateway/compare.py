@@ -24,6 +24,7 @@ __all__ = [
     "PageComparison",
     "Reason",
     "RowComparison",
+    "alike",
     "caught_up",
     "compare_pages",
     "compare_rows",
@@ -210,6 +211,19 @@ def compare_rows(kind: KindSpec, left: Row | None, right: Row | None) -> RowComp
     return RowComparison(kind, left.key, outcome, reason, differences, *stamps)
 
 
+def alike(left: Row | None, right: Row | None) -> bool:
+    """Tell at once whether two rows are the same and whole, as nearly all are; more may match by `compare_rows`."""
+    if left is None or right is None:
+        return left is right
+    return (
+        left.digest == right.digest
+        and left.version == right.version
+        and left.deleted is right.deleted
+        and left.intact
+        and right.intact
+    )
+
+
 def _missing(kind: KindSpec, left: Row | None, right: Row | None) -> RowComparison:
     row = left or right
     if row is None:
@@ -229,6 +243,8 @@ def _found(row: Row, outcome: Outcome, reason: Reason, *, on_left: bool) -> RowC
 
 def _judge(kind: KindSpec, left: Row, right: Row) -> tuple[Outcome, Reason | None]:
     """Decide on two rows that are both there. The first test that fits gives the reason."""
+    if alike(left, right):
+        return Outcome.MATCH, None
     if left.stamp == right.stamp and left.deleted is right.deleted and _tolerated(kind, left, right):
         return Outcome.MATCH, None
     if not left.intact:
@@ -250,8 +266,6 @@ def _tolerated(kind: KindSpec, left: Row, right: Row) -> bool:
     A store that rounds a float gives back a row that does not give its digest any more. Where the kind tolerates the
     difference, or ignores the field, that is no damage. Rows of equal values are: they are damaged alike, or not.
     """
-    if left.intact and right.intact:  # not by `==`, to which 1 and True are the same
-        return True
     allowed = kind.comparison.ignore or kind.comparison.tolerance
     changed = left.values != right.values
     return bool(allowed) and changed and not _differences(kind, left.values, right.values)

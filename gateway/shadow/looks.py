@@ -13,11 +13,11 @@ from functools import partial
 from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
 
 from gateway.backend import GroupSummary, RangeDigest, Summarize
-from gateway.compare import PageComparison, RowComparison, compare_pages
+from gateway.compare import PageComparison, RowComparison, alike, compare_pages
 from gateway.query import Query, ReadRange
 from gateway.records.kind import KindSpec
 from gateway.records.row import Key, Row
-from gateway.shadow.sights import Sight, compare_keys, wavering
+from gateway.shadow.sights import CLEAR, Sight, compare_keys, wavering
 
 if TYPE_CHECKING:
     from gateway.dispatch import Store
@@ -106,10 +106,7 @@ class Pair:
         """
         keys = tuple(dict.fromkeys(key for request, _ in reads for key in request.keys))
         theirs = dict(zip(keys, await self._rows(self.shadow, reads[0][0], keys), strict=True))
-        return [
-            Sight(compare_keys(request.kind, request.keys, rows, [theirs[key] for key in request.keys]))
-            for request, rows in reads
-        ]
+        return [_sight(request, rows, [theirs[key] for key in request.keys]) for request, rows in reads]
 
     async def look(self, request: RowRead, suspects: Iterable[Key] = ()) -> Sight:
         """Ask both stores, and look at the rows that differ, or that are under suspicion, by key.
@@ -208,6 +205,12 @@ class Pair:
 
     async def _rows(self, store: Store, request: RowRead, keys: Sequence[Key]) -> Sequence[Row | None]:
         return await self._ask(partial(store.get, request.kind, request.tenant, keys))
+
+
+def _sight(request: KeyRead, mine: Sequence[Row | None], theirs: Sequence[Row | None]) -> Sight:
+    if all(alike(left, right) for left, right in zip(mine, theirs, strict=True)):
+        return CLEAR
+    return Sight(compare_keys(request.kind, request.keys, mine, theirs))
 
 
 def _stamp(row: Row | None) -> tuple[int, int] | None:

@@ -27,6 +27,7 @@ from gateway.shadow.awaited import Asking, CaughtUp
 from gateway.shadow.inquiry import RECHECK_DELAYS, Found, Patience, differing_groups, inquire, inquire_count
 from gateway.shadow.looks import KeyRead, Pair, RowRead
 from gateway.shadow.sampling import SampleRates
+from gateway.shadow.sights import CLEAR
 from gateway.shadow.together import ReadOperation, together
 from gateway.telemetry import Counters, Span, background, compared_attributes, traceparent
 
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 __all__ = ["RECHECK_DELAYS", "KeyRead", "ReadOperation", "ShadowReader"]
 
 _log: Final = logging.getLogger(__name__)
+_AGREED: Final[tuple[bool, Sequence[Key]]] = (True, ())
 _TOGETHER: Final = 64
 """Reads that are taken for comparison at once, at most."""
 
@@ -339,4 +341,4 @@ async def _compared(pair: Pair, group: Sequence[ReadOperation]) -> list[tuple[bo
         sights = [await pair.compare(request, answer)]  # type: ignore[arg-type] # rows
     else:
         sights = await pair.compare_reads([(one.request, one.answer) for one in group])  # type: ignore[misc] # reads by key
-    return [(sight.clear, sight.suspects) for sight in sights]
+    return [_AGREED if sight is CLEAR else (sight.clear, sight.suspects) for sight in sights]

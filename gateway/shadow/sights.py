@@ -19,6 +19,7 @@ from gateway.records.kind import KindSpec
 from gateway.records.row import Key, Row
 
 __all__ = [
+    "CLEAR",
     "Direction",
     "Sight",
     "behind",
@@ -57,6 +58,10 @@ class Sight:
     def clear(self) -> bool:
         """Whether nothing differs."""
         return not self.suspects and self.misplaced is None
+
+
+CLEAR: Final = Sight()
+"""Nothing differs, and nothing more is said of it."""
 
 
 class Direction(NamedTuple):

@@ -113,6 +113,26 @@ def test_rows_match_exactly_if_nothing_tells_them_apart(left: Row | None, right:
     assert (compare_rows(ORDERS, left, right).outcome is Outcome.MATCH) == same
 
 
+ALIKE = st.sampled_from(["1", 1, 1.0, True, 0, 0.0, -0.0, False, None, ""])
+
+
+@given(
+    st.lists(ALIKE, min_size=4, max_size=4),
+    st.lists(ALIKE, min_size=4, max_size=4),
+    st.booleans(),
+    st.booleans(),
+)
+def test_rows_of_one_stamp_match_exactly_if_neither_is_damaged(
+    right: list[Value], wrong: list[Value], moved: bool, both: bool
+) -> None:
+    """However alike the values of a damaged row look, whosever row it became, and though both are damaged alike."""
+    left = row_of(ORDERS, "t", 1, ("a", *right))
+    other = left._replace(values=("a", *wrong), tenant="u" if moved else "t")
+    mine = other if both else left
+    matches = compare_rows(ORDERS, mine, other).outcome is Outcome.MATCH
+    assert matches == (mine.intact and other.intact)
+
+
 @given(VALUES, VALUES, VERSIONS, VERSIONS)
 def test_the_fields_named_are_those_that_differ(
     left: tuple[Value, ...], right: tuple[Value, ...], one: int, two: int

@@ -28,7 +28,8 @@ from tests.servers import Database, FaultProxy
 
 pytestmark = pytest.mark.anyio
 NOW = datetime(2026, 3, 12, tzinfo=UTC)
-MARKETS: Final = tuple(f"m{at:02}" for at in range(24))
+FEW, MANY = 24, 480
+"""Markets: with few of them nearly all that is read was written just now; with many a run of hours ends sooner."""
 ENDED: Final = ("match", "lagging", "diverged", "unstable", "failed", "timed_out")
 AHEAD: Final = 400
 """Reads that are offered and not compared yet, at most: more would be dropped, and count for nothing."""
@@ -72,10 +73,12 @@ class Life:
     Args:
         gateway: Compares all that is read.
         seed: Of what they do.
+        markets: How many they trade in.
     """
 
-    def __init__(self, gateway: Gateway, seed: int) -> None:
+    def __init__(self, gateway: Gateway, seed: int, markets: int = FEW) -> None:
         self.gateway = gateway
+        self.markets = tuple(f"m{at:03}" for at in range(markets))
         self.random = random.Random(seed)
         self.stop = asyncio.Event()
         self.offered = 0
@@ -89,10 +92,10 @@ class Life:
         return sum(getattr(self.gateway.counters, f"shadow_{name}") for name in ENDED)
 
     async def writer(self) -> None:
-        """Write until told to stop: few keys, so that what is read was often written just now."""
+        """Write until told to stop, so that what is read was often written just now."""
         gateway, chance = self.gateway, self.random
         while not self.stop.is_set():
-            market, drawn = chance.choice(MARKETS), chance.random()
+            market, drawn = chance.choice(self.markets), chance.random()
             if drawn < 0.5:
                 price = chance.randrange(1, 99)
                 await gateway.save_position(condition_id=market, side="YES", entry_price=price, opened_at=NOW)
@@ -116,7 +119,7 @@ class Life:
                 await asyncio.sleep(0.002)
                 continue
             self.offered += 1
-            market, drawn = chance.choice(MARKETS), chance.random()
+            market, drawn = chance.choice(self.markets), chance.random()
             if drawn < 0.85:
                 await gateway.get("positions", market)
             elif drawn < 0.9:
@@ -246,7 +249,7 @@ async def test_a_million_comparisons_report_nothing_false(tmp_path: Path) -> Non
     """Two files, of which one is up to a tenth of a second behind, and now and then fails and is behind for longer."""
     lag = Lag("new")
     async with opened(files(tmp_path), tmp_path, plugins=[lag]) as gateway:
-        await soaked(Life(gateway, seed=1))
+        await soaked(Life(gateway, seed=1, markets=MANY))
         assert lag.failed
 
 
@@ -259,4 +262,4 @@ async def test_a_million_comparisons_with_a_server_report_nothing_false(
     with slow_network(common_database) as url:
         environ = {"STORAGE_POSTGRES_URL": url}
         async with opened("sqlite,postgres", tmp_path, environ=environ, plugins=[Lag("postgres")]) as gateway:
-            await soaked(Life(gateway, seed=2))
+            await soaked(Life(gateway, seed=2, markets=MANY))

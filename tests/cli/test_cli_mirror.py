@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import json
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
+from contextlib import closing
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -19,6 +21,8 @@ from gateway import Gateway
 from gateway.cli.session import Session
 from gateway.mirror.homes import Change
 from gateway.mirror.state import paused, resumed, resumed_intents, suspended
+from gateway.records.stamp import DEFAULT_TENANT
+from gateway.sql.intents import SQLITE_INTENTS
 
 NOW = datetime(2026, 11, 21, tzinfo=UTC)
 PAIRS = ["json,sqlite", "sqlite,json", "old=sqlite,new=sqlite"]
@@ -352,6 +356,21 @@ def test_draining_beside_a_bot_that_never_rests_ends(workplace: Any) -> None:
         assert one["newer"] > 0
 
     asyncio.run(work())
+
+
+def test_changes_of_a_kind_that_is_not_known_here_are_left(workplace: Any) -> None:
+    """They are another program's, whose plugin is missing here; the command does not say that they have arrived."""
+    env = environ(workplace, "sqlite,json")
+    write(env)
+    with closing(sqlite3.connect(Path(env["STORAGE_DATA_DIR"]) / "gateway.db")) as file, file:
+        file.execute(
+            f"INSERT INTO {SQLITE_INTENTS} (tenant_id, target, owner, number, part, kind, key, version, noted_at) "  # noqa: S608 - a fixed name
+            "VALUES (?, 'json', 'another', 1, 0, 'strange', '[\"a\"]', 1, 1)",
+            (DEFAULT_TENANT,),
+        )
+    drained = workplace.run("mirror", "drain", "json", "--timeout", "1", "--json", env=env)
+    (one,) = drained.json["mirrors"]
+    assert (drained.code, one["left"], one["newer"]) == (1, 1, 0)
 
 
 def test_a_pause_of_before_holds_at_the_start(workplace: Any) -> None:

@@ -128,6 +128,7 @@ class _Looking:
         self._meter = meter
         self._most = 0
         self._named: set[_Name] | None = None
+        self._unlisted = _NAMED
         self.left = self.newer = 0
 
     async def once(self) -> Standing:
@@ -142,7 +143,10 @@ class _Looking:
             found = await self._home.journal.pending(target, tenant, 2 * _NAMED)
             names = {(one.owner, one.number, one.part) for one in found}
             self._named = names if self._named is None else self._named & names
-            self.left, self.newer = len(self._named), len(names - self._named)
+            # Those of kinds that are not known here are counted, and not listed.
+            self._unlisted = min(self._unlisted, max(0, self.left - len(found)))
+            self.left = len(self._named) + self._unlisted
+            self.newer = len(names - self._named)
         self._most = max(self._most, self.left)
         self._meter.show(target, self._most - self.left, self._most)
         return standing

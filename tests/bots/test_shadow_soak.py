@@ -113,6 +113,7 @@ class Life:
     async def reader(self) -> None:
         """Read until told to stop, never further ahead of the comparisons than they may wait."""
         gateway, chance = self.gateway, self.random
+        listings = 0.1 * FEW / len(self.markets)  # each of them lists the positions of all markets
         while not self.stop.is_set():
             counters = gateway.counters
             if self.offered - self.compared - counters.shadow_dropped >= AHEAD:
@@ -120,14 +121,14 @@ class Life:
                 continue
             self.offered += 1
             market, drawn = chance.choice(self.markets), chance.random()
-            if drawn < 0.85:
-                await gateway.get("positions", market)
-            elif drawn < 0.9:
+            if drawn < 0.05:
                 await gateway.get("daily_stats", "2026-03-12")
-            elif drawn < 0.95:
+            elif drawn < 0.05 + listings / 2:
                 await gateway.get_open_positions()
-            else:
+            elif drawn < 0.05 + listings:
                 await gateway.get_trades(limit=10)
+            else:
+                await gateway.get("positions", market)
 
     async def purger(self) -> None:
         """Remove old trades now and then; what is written meanwhile is younger."""
